@@ -1,0 +1,316 @@
+"""Connections to providers: where they may lead, how long they may take, and which of them wait for their next request.
+
+The address filter, the deadlines and the allowance of bytes sit here, below HTTP: whatever speaks over such a connection, it
+cannot be led elsewhere or kept waiting.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from typing import Any, ClassVar, NamedTuple
+
+import certifi
+from django.conf import settings
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from knoxcall.addresses import Address, Target, is_refused, resolve
+
+MAX_ANSWER_BYTES = 1024 * 1024
+# Headers, chunk sizes and trailers come on top of a body, but not without end.
+MAX_RECEIVED_BYTES = 2 * MAX_ANSWER_BYTES
+# A peer may close an idle connection just as a request leaves on it, and then nobody knows what became of the request.
+MAX_IDLE_SECONDS = 15.0
+MAX_IDLE_PER_ORIGIN = 32
+MAX_IDLE = 128
+# A lost SYN is repeated after one second; an attempt with less may miss an address that works.
+MIN_ATTEMPT_SECONDS = 1.1
+
+
+class OutboundError(Exception):
+    """A call that brought no answer. Its message may be shown to users: it names the host, nothing that was sent."""
+
+    sent: ClassVar[bool]
+    """True: the request may have reached the peer, its outcome is unknown. False: nothing of it left."""
+
+
+class AddressRefused(OutboundError):
+    """The host is at an address that the vault does not call."""
+
+    sent = False
+
+
+class ConnectFailed(OutboundError):
+    """The name look-up, the connection or the TLS handshake failed; the message says which."""
+
+    sent = False
+
+
+class Unacceptable(Exception):
+    """The peer answers in a way that is read no further. The text continues a sentence that starts with the host."""
+
+
+TOO_LARGE = f"sent an answer of more than {MAX_ANSWER_BYTES // 1024} KiB"
+
+
+def _time_left(by: float) -> float:
+    """Seconds until ``by`` on the monotonic clock. Raises ``TimeoutError`` when there are none."""
+    if (left := by - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left
+
+
+class _BoundedSocket(socket.socket):
+    """A socket where all that one call sends and receives shares one deadline and one allowance of bytes."""
+
+    _ends_at = 0.0
+    _allowance = 0
+
+    def begin_call(self, ends_at: float) -> None:
+        self._ends_at = ends_at
+        self._allowance = MAX_RECEIVED_BYTES
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        self.settimeout(_time_left(self._ends_at))
+        count = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
+        self._allowance -= count
+        if self._allowance < 0:
+            raise Unacceptable(TOO_LARGE)
+        return count
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.settimeout(_time_left(self._ends_at))
+        return super().send(data, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        # Without TLS this time is for all of the data; with TLS every part of it goes through `send`.
+        self.settimeout(_time_left(self._ends_at))
+        super().sendall(data, flags)
+
+
+class _BoundedTLSSocket(_BoundedSocket, ssl.SSLSocket):
+    """The same with TLS."""
+
+
+class _Origin(NamedTuple):
+    """What two calls must have in common to share a connection."""
+
+    scheme: str
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+
+
+class Connection(HTTPConnection):
+    """A connection to an address that passed the filter, under the name that was called. This one is plain http."""
+
+    # http.client would connect again by itself when the socket is gone, and send there.
+    auto_open = 0
+    origin: _Origin
+    address: Address
+    _connect_by: float
+
+    @classmethod
+    def opened(cls, origin: _Origin, *, by: float) -> Connection:
+        """Look up the name, connect, and shake hands. Raises ``AddressRefused`` and ``ConnectFailed``."""
+        connection: Connection
+        if origin.context is None:
+            connection = Connection(origin.host, origin.port)
+        else:
+            connection = _TLSConnection(origin.host, origin.port, ssl_context=origin.context)
+        connection.origin, connection._connect_by = origin, by
+        try:
+            connection.connect()
+        except BaseException as error:
+            connection.close()
+            # What fails before the handshake is an OutboundError already.
+            match error:
+                case ssl.SSLCertVerificationError():
+                    raise ConnectFailed(
+                        f"The certificate of {origin.host} was not accepted: {error.verify_message}"
+                    ) from error
+                case TimeoutError():
+                    raise ConnectFailed(f"The TLS handshake with {origin.host} took too long.") from error
+                case OSError():
+                    raise ConnectFailed(f"The TLS handshake with {origin.host} failed.") from error
+            raise
+        return connection
+
+    def _new_conn(self) -> socket.socket:
+        """urllib3's hook for the TCP connection: look up once, refuse if any answer is, connect to one of these."""
+        addresses = self._resolve()
+        if any(self.is_refused(address) for address in addresses):
+            # Which address stays unsaid: it may be that of a name in a network of the operator's.
+            raise AddressRefused(f"{self.host} is at an address that the vault does not call.")
+        failure = OSError("no address")
+        for index, address in enumerate(addresses):
+            try:
+                left = _time_left(self._connect_by)
+                share = max(left / (len(addresses) - index), MIN_ATTEMPT_SECONDS)
+                sock = _open_socket(address, self.port, seconds=min(left, share))
+            except OSError as error:
+                failure = error
+                continue
+            self.address = address
+            # The handshake takes it as a total.
+            sock.settimeout(max(self._connect_by - time.monotonic(), 0.001))
+            return sock
+        reason = "it took too long" if isinstance(failure, TimeoutError) else failure.strerror
+        raise ConnectFailed(f"The connection to {self.host} failed: {reason}.") from failure
+
+    def _resolve(self) -> list[Address]:
+        try:
+            addresses = resolve(self.host, seconds=_time_left(self._connect_by))
+        except TimeoutError as error:
+            raise ConnectFailed(f"The look-up of the name {self.host} took too long.") from error
+        except OSError as error:
+            raise ConnectFailed(f"The look-up of the name {self.host} failed.") from error
+        if not addresses:
+            raise ConnectFailed(f"The look-up of the name {self.host} brought no address.")
+        return addresses
+
+    def is_refused(self, address: Address) -> bool:
+        return is_refused(address, plain_http=self.origin.scheme == "http")
+
+    def begin_call(self, *, ends_at: float) -> None:
+        assert isinstance(self.sock, _BoundedSocket)
+        if time.monotonic() >= ends_at:
+            raise ConnectFailed(f"The connection to {self.host} took too long.")
+        self.sock.begin_call(ends_at)
+
+    def is_reusable_after(self, response: http.client.HTTPResponse) -> bool:
+        """Whether the peer keeps the connection open after ``response``, and has sent nothing beyond it."""
+        if self.sock is None or response.will_close:
+            return False
+        return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
+
+
+class _TLSConnection(Connection, HTTPSConnection):
+    """The same over TLS. Server name indication and the check of the certificate are urllib3's, under the name."""
+
+
+def _open_socket(address: Address, port: int, *, seconds: float) -> _BoundedSocket:
+    sock = _BoundedSocket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(seconds)
+        sock.connect((str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Pool:
+    """What the calls of one process share: the TLS context, and connections that wait for their next request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: tuple[str, ssl.SSLContext] | None = None
+        # In the order in which they came back, each with the time that it is good until.
+        self._idle: list[tuple[float, Connection]] = []
+
+    def connect(self, target: Target, *, by: float) -> Connection:
+        """An open connection to ``target`` that nobody else uses. Raises ``AddressRefused`` and ``ConnectFailed``."""
+        context = self._tls_context() if target.scheme == "https" else None
+        origin = _Origin(target.scheme, target.host, target.port, context)
+        while connection := self._take_idle(origin):
+            # Readable before it was asked anything: the peer has closed it, or says what answers nothing.
+            if connection.is_connected and not connection.is_refused(connection.address):
+                return connection
+            connection.close()
+        return Connection.opened(origin, by=by)
+
+    def keep(self, connection: Connection, response: http.client.HTTPResponse) -> None:
+        """Take back a connection whose answer was read to its end: for the next call, or to close it."""
+        seconds = _idle_seconds(response) if connection.is_reusable_after(response) else 0
+        with self._lock:
+            self._close_expired()
+            same = sum(idle.origin == connection.origin for _, idle in self._idle)
+            if seconds <= 0 or same >= MAX_IDLE_PER_ORIGIN:
+                connection.close()
+                return
+            self._idle.append((time.monotonic() + seconds, connection))
+            if len(self._idle) > MAX_IDLE:
+                # The one that has waited longest: hosts in steady use keep theirs.
+                self._idle.pop(0)[1].close()
+
+    def _take_idle(self, origin: _Origin) -> Connection | None:
+        with self._lock:
+            self._close_expired()
+            for index in reversed(range(len(self._idle))):
+                if self._idle[index][1].origin == origin:
+                    return self._idle.pop(index)[1]
+        return None
+
+    def _close_expired(self) -> None:
+        now = time.monotonic()
+        for good_until, connection in self._idle:
+            if good_until <= now:
+                connection.close()
+        self._idle = [idle for idle in self._idle if idle[0] > now]
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """The context for peers that ask for no certificate of ours, built once."""
+        bundle: str = settings.KNOXCALL_OUTBOUND_CA_BUNDLE
+        with self._lock:
+            if self._context is None or self._context[0] != bundle:
+                self._context = bundle, _new_tls_context(bundle)
+            return self._context[1]
+
+    def close_idle(self) -> None:
+        """Close every connection that waits. After a fork this closes copies only: the parent's stay open."""
+        idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+
+_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b", re.IGNORECASE)
+
+
+def _idle_seconds(response: http.client.HTTPResponse) -> float:
+    """How long the connection of ``response`` may wait for its next request: less than the peer says that it does."""
+    announced = _KEEP_ALIVE.search(response.headers.get("Keep-Alive", ""))
+    return min(MAX_IDLE_SECONDS, int(announced[1]) - 1) if announced else MAX_IDLE_SECONDS
+
+
+def _new_tls_context(bundle: str) -> ssl.SSLContext:
+    """A context that trusts certifi's authorities and of ``bundle``. Raises ``ConnectFailed`` if that is unreadable.
+
+    Not by `ssl.create_default_context` or urllib3's: they obey SSL_CERT_FILE and write session keys to SSLKEYLOGFILE.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _BoundedTLSSocket
+    context.load_verify_locations(certifi.where())
+    if bundle:
+        try:
+            context.load_verify_locations(bundle)
+        except OSError as error:
+            raise ConnectFailed(
+                "KNOXCALL_OUTBOUND_CA_BUNDLE names no file of certificates that can be read."
+            ) from error
+    return context
+
+
+_pool = Pool()
+
+
+def pool() -> Pool:
+    """The pool of this process."""
+    return _pool
+
+
+def _leave_pool_to_parent() -> None:
+    global _pool
+    inherited, _pool = _pool, Pool()
+    inherited.close_idle()
+
+
+# Two processes on one connection would read each other's answers.
+os.register_at_fork(after_in_child=_leave_pool_to_parent)

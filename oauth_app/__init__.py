@@ -1,0 +1,1 @@
+"""Connections to OAuth2 providers, and tokens kept fresh."""

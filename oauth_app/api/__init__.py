@@ -1,0 +1,1 @@
+"""The REST calls for OAuth2 secrets and their tokens."""

@@ -1,0 +1,1 @@
+"""The RFCs, without Django: requests built, answers read strictly, errors typed."""

@@ -1,0 +1,185 @@
+"""Reading token answers, strictly: whatever a provider sends is a token or a typed error, never a crash.
+
+RFC 6749 §5.1 and §5.2, and the providers' own ways: errors with status 200, form-encoded answers, lifetimes as text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from oauth_app.protocol.client import OAuthClient
+from oauth_app.protocol.errors import (
+    BROKE_OFF,
+    CLIENT_REFUSED,
+    DEAD_GRANT,
+    TURNED_AWAY,
+    ClientRefused,
+    GrantDead,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    TokenRequestFailed,
+    plain_code,
+)
+from secrets_app.crypto.cipher import Plaintext
+
+# Turned away before it was looked at: too slow, too early, too many, not now.
+_NOTHING_CONSUMED = frozenset({408, 425, 429, 503})
+_LONGEST_LIFETIME = 10 * 365 * 86_400
+_LONGEST_RETRY_AFTER = 86_400
+_MAX_FACT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """A token. ``expires_in`` is seconds from when the request was sent, ``None`` where it does not expire.
+
+    ``scopes`` is what was granted, ``None`` where the answer does not say; ``facts`` is what it tells of the account.
+    """
+
+    access_token: Plaintext
+    refresh_token: Plaintext | None
+    token_type: str
+    expires_in: int | None
+    scopes: tuple[str, ...] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_answer(client: OAuthClient, *, status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
+    """Return the token of an answer, or raise the ``TokenRequestFailed`` that it means."""
+    data = _parse(headers, body)
+    if 200 <= status < 300:
+        if data is None:
+            raise OutcomeUnknown("unreadable_answer", "The provider answered with something that is no token answer.")
+        if "error" in data or data.get("ok") is False:
+            raise _from_error(status, data, headers)
+        return _token(client, data)
+    if data is not None and "error" in data:
+        raise _from_error(status, data, headers)
+    raise _from_status(status, headers)
+
+
+def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+    try:
+        text = body.decode()
+        if "form-urlencoded" in headers.get("Content-Type", ""):
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100)) or None
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _from_error(status: int, data: Mapping[str, Any], headers: Mapping[str, str]) -> TokenRequestFailed:
+    code = plain_code(data.get("error"))
+    if status in (400, 401) or 200 <= status < 300:
+        if code in DEAD_GRANT:
+            return GrantDead(code, "The provider says that the grant is no longer valid.")
+        if code in CLIENT_REFUSED:
+            return ClientRefused(code, "The provider refuses our client credentials or what they ask for.")
+    message, retry_after = f"The provider answered with an error (status {status}).", read_retry_after(headers)
+    broke_off = status < 300 and code in BROKE_OFF
+    unspoken = (
+        status >= 500 and status not in _NOTHING_CONSUMED and code not in TURNED_AWAY | DEAD_GRANT | CLIENT_REFUSED
+    )
+    if broke_off or unspoken:
+        return OutcomeUnknown(code, message, retry_after=retry_after)
+    return ProviderUnavailable(code, message, retry_after=retry_after)
+
+
+def _from_status(status: int, headers: Mapping[str, str]) -> TokenRequestFailed:
+    retry_after = read_retry_after(headers)
+    if status == 429:
+        return ProviderUnavailable("rate_limited", "The provider limits our requests.", retry_after=retry_after)
+    message = f"The provider answered with status {status}."
+    if status >= 500 and status not in _NOTHING_CONSUMED:
+        # A gateway's page tells nothing of what the provider behind it did.
+        return OutcomeUnknown(f"http_{status}", message, retry_after=retry_after)
+    return ProviderUnavailable(f"http_{status}", message, retry_after=retry_after)
+
+
+def _token(client: OAuthClient, data: dict[str, Any]) -> TokenAnswer:
+    nested = data.get(client.preset.nested_token or "")
+    source = nested if "access_token" not in data and isinstance(nested, dict) else data
+    access_token = source.get("access_token")
+    if not isinstance(access_token, str) or not re.fullmatch(r"[\x20-\x7e]+", access_token):
+        raise OutcomeUnknown("no_access_token", "The provider's answer holds no access token.")
+    refresh_token = _text(source.get("refresh_token"))
+    return TokenAnswer(
+        access_token=Plaintext(access_token),
+        refresh_token=Plaintext(refresh_token) if refresh_token else None,
+        token_type=read_token_type(source.get("token_type")),
+        expires_in=read_lifetime(source.get("expires_in"), default=client.default_expires_in),
+        scopes=_read_scopes(client, source.get("scope")),
+        facts={name: kept for name in client.preset.facts if (kept := _small(data.get(name))) is not None},
+    )
+
+
+def read_token_type(value: Any) -> str:
+    """`Bearer`, however it is spelt; an unknown type as it is."""
+    if not isinstance(value, str) or value.lower() == "bearer" or not re.fullmatch(r"[\x21-\x7e]{1,50}", value):
+        return "Bearer"
+    return value
+
+
+def read_lifetime(value: Any, *, default: int | None) -> int | None:
+    """Whole seconds out of a number or its text. Zero, negative or unreadable counts as missing: ``default``."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return default
+    try:
+        seconds = float(value) if not isinstance(value, str) or len(value) <= 20 else math.nan
+    except (ValueError, OverflowError):
+        return default
+    if not math.isfinite(seconds) or seconds < 1:
+        return default
+    return min(int(seconds), _LONGEST_LIFETIME)
+
+
+def read_retry_after(headers: Mapping[str, str]) -> int | None:
+    """`Retry-After` in whole seconds from now, whether it says seconds or a date (RFC 9110 §10.2.3); at most a day."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(int(text[:9]), _LONGEST_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+        stated = headers.get("Date")
+        # The provider's own Date, where there is one: its clock may differ from ours.
+        now = parsedate_to_datetime(stated) if stated else datetime.now(UTC)
+        seconds = (moment - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(0, math.ceil(seconds)), _LONGEST_RETRY_AFTER)
+
+
+def _read_scopes(client: OAuthClient, value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, list):
+        return tuple(item for item in value if _text(item))
+    if not isinstance(value, str):
+        return None
+    separators = {" ", client.scope_separator, client.preset.answered_scope_separator or " "}
+    return tuple(part for part in re.split("|".join(map(re.escape, separators)), value) if _text(part))
+
+
+def _small(value: Any) -> Any:
+    """A fact worth keeping: a short text, or a flat object of them."""
+    if isinstance(value, str):
+        return (_text(value) or "")[:_MAX_FACT] or None
+    if isinstance(value, dict):
+        return {k[:50]: v[:_MAX_FACT] for k, v in list(value.items())[:10] if _text(k) and _text(v)} or None
+    return None
+
+
+def _text(value: Any) -> str | None:
+    """``value`` if it is text that can be stored and sent: no lone surrogate, which JSON can spell, and no control character."""
+    if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+        return None
+    return value

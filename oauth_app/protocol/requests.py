@@ -1,0 +1,113 @@
+"""Requests to a provider, built with oauthlib: where to send the browser, and what to post to the token endpoint.
+
+oauthlib only builds here. Sending is the outbound client's work, and reading answers is ours (`answers`): oauthlib raises on a
+changed scope after the refresh token was consumed, and loses the status of everything that is not a token.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote_plus
+
+from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient, WebApplicationClient
+from requests_oauthlib import OAuth2Session
+
+from oauth_app.protocol.client import OAuthClient
+from oauth_app.providers import TokenAuthMethod
+from secrets_app.crypto.cipher import Plaintext
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenRequest:
+    """A POST to the token endpoint (RFC 6749 §3.2). Holds credentials."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return "TokenRequest(****)"
+
+
+def new_code_verifier() -> str:
+    """A PKCE code verifier of 64 characters (RFC 7636 §4.1)."""
+    return str(WebApplicationClient("").create_code_verifier(64))
+
+
+def authorization_url(client: OAuthClient, *, redirect_uri: str, state: str, code_verifier: str | None) -> str:
+    """Where to send the browser (RFC 6749 §4.1.1), with an S256 challenge where there is a verifier (RFC 7636 §4.3).
+
+    A query that the configured address has already survives, repeated parameters included.
+    """
+    params: dict[str, str] = dict(client.authorize_params)
+    if code_verifier is not None:
+        challenge = WebApplicationClient(client.client_id).create_code_challenge(code_verifier, "S256")
+        params |= {"code_challenge": challenge, "code_challenge_method": "S256"}
+    with OAuth2Session(client_id=client.client_id, redirect_uri=redirect_uri, scope=client.scope or None) as session:
+        url, _ = session.authorization_url(client.auth_url, state=state, **params)
+    return str(url)
+
+
+def code_request(client: OAuthClient, *, code: str, redirect_uri: str, code_verifier: str | None) -> TokenRequest:
+    """Exchange an authorization code (RFC 6749 §4.1.3)."""
+    body = WebApplicationClient(client.client_id).prepare_request_body(
+        code=code,
+        redirect_uri=redirect_uri,
+        code_verifier=code_verifier,
+        include_client_id=_sends_client_id(client),
+        **_extra(client),
+    )
+    return _token_request(client, body)
+
+
+def refresh_request(client: OAuthClient, refresh_token: Plaintext) -> TokenRequest:
+    """Use a refresh token (RFC 6749 §6). The scope is sent only to providers that want it."""
+    scope = client.scope if client.preset.scope_on_refresh else None
+    extra = _extra(client) | ({"client_id": client.client_id} if _sends_client_id(client) else {})
+    body = WebApplicationClient(client.client_id).prepare_refresh_body(
+        refresh_token=refresh_token.reveal(), scope=scope, **extra
+    )
+    return _token_request(client, body)
+
+
+def grant_request(client: OAuthClient) -> TokenRequest:
+    """Make a repeatable grant: client credentials (RFC 6749 §4.4.2) or password (§4.3.2)."""
+    scope = client.scope or None
+    if client.grant_type == "client_credentials":
+        body = BackendApplicationClient(client.client_id).prepare_request_body(
+            scope=scope, include_client_id=_sends_client_id(client), **_extra(client)
+        )
+    elif client.grant_type == "password":
+        body = LegacyApplicationClient(client.client_id).prepare_request_body(
+            username=client.username,
+            password=client.password,
+            scope=scope,
+            include_client_id=_sends_client_id(client),
+            **_extra(client),
+        )
+    else:
+        raise ValueError(f"the grant {client.grant_type} needs a person")
+    return _token_request(client, body)
+
+
+def _sends_client_id(client: OAuthClient) -> bool:
+    # With Basic the header says it; a public client has no other way to say who it is.
+    return client.token_auth_method is not TokenAuthMethod.BASIC
+
+
+def _extra(client: OAuthClient) -> dict[str, str]:
+    extra = dict(client.token_params)
+    if client.token_auth_method is TokenAuthMethod.POST and client.client_secret:
+        extra["client_secret"] = client.client_secret
+    return extra
+
+
+def _token_request(client: OAuthClient, body: str) -> TokenRequest:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    if client.token_auth_method is TokenAuthMethod.BASIC:
+        # RFC 6749 §2.3.1: both are form-encoded before they are joined and base64-encoded.
+        pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret or '')}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    return TokenRequest(client.token_url, headers, body.encode())

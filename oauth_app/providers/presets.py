@@ -1,0 +1,113 @@
+"""The presets. One record per provider, each with the document it was checked against; nothing here is code."""
+
+from __future__ import annotations
+
+from oauth_app.providers.provider import Provider, ReplayPolicy, TokenAuthMethod, Variable
+
+CUSTOM = "custom"
+
+_GOOGLE = Provider(
+    name="google",
+    label="Google",
+    source="developers.google.com/identity/protocols/oauth2/web-server",
+    auth_url="https://accounts.google.com/o/oauth2/v2/auth",
+    token_url="https://oauth2.googleapis.com/token",
+    revocation_url="https://oauth2.googleapis.com/revoke",
+    issuer="https://accounts.google.com",
+    default_scopes=("openid", "email", "profile"),
+    # Without both of these Google returns a refresh token on the very first consent only.
+    authorize_params={"access_type": "offline", "prompt": "consent"},
+    replay_policy=ReplayPolicy.SAFE,
+)
+
+_GITHUB = Provider(
+    name="github",
+    label="GitHub",
+    source="docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
+    auth_url="https://github.com/login/oauth/authorize",
+    token_url="https://github.com/login/oauth/access_token",
+    default_scopes=("read:user", "user:email"),
+    answered_scope_separator=",",
+    # A refresh kills the old access token too, so waiting to its end would gain nothing.
+    replay_policy=ReplayPolicy.SAFE,
+)
+
+_SALESFORCE = Provider(
+    name="salesforce",
+    label="Salesforce",
+    source="help.salesforce.com/s/articleView?id=sf.remoteaccess_oauth_web_server_flow.htm",
+    auth_url="https://{login_host}/services/oauth2/authorize",
+    token_url="https://{login_host}/services/oauth2/token",
+    variables=(
+        Variable(
+            name="login_host",
+            pattern=r"(?:login|test)\.salesforce\.com|[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?(?:\.sandbox)?\.my\.salesforce\.com",
+            default="login.salesforce.com",
+            meaning="login.salesforce.com, test.salesforce.com or the org's My Domain",
+        ),
+    ),
+    grants=("authorization_code", "client_credentials", "password"),
+    default_scopes=("api", "refresh_token"),
+    authorize_params={"prompt": "consent"},
+    replay_policy=ReplayPolicy.NEVER,
+    # Answers carry no expires_in; the org's session time-out is two hours by default.
+    default_expires_in=3600,
+    facts=("instance_url", "id"),
+)
+
+_MICROSOFT = Provider(
+    name="microsoft",
+    label="Microsoft",
+    source="learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-auth-code-flow",
+    auth_url="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize",
+    token_url="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+    variables=(
+        Variable(
+            name="tenant",
+            pattern=r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
+            default="common",
+            meaning="a directory's id or domain, or common, organizations, consumers",
+        ),
+    ),
+    grants=("authorization_code", "client_credentials", "password"),
+    default_scopes=("openid", "profile", "email", "offline_access", "User.Read"),
+    client_credentials_scopes=("https://graph.microsoft.com/.default",),
+    scope_on_refresh=True,
+    authorize_params={"response_mode": "query"},
+    replay_policy=ReplayPolicy.SAFE,
+)
+
+_SLACK = Provider(
+    name="slack",
+    label="Slack",
+    source="docs.slack.dev/authentication/installing-with-oauth",
+    auth_url="https://slack.com/oauth/v2/authorize",
+    token_url="https://slack.com/api/oauth.v2.access",
+    default_scopes=("chat:write",),
+    scope_separator=",",
+    # Sending a challenge once makes a Slack app public for good.
+    pkce=False,
+    token_auth_method=TokenAuthMethod.BASIC,
+    replay_policy=ReplayPolicy.ONE_TRY,
+    nested_token="authed_user",
+    facts=("team", "enterprise", "app_id", "bot_user_id"),
+)
+
+PROVIDERS: dict[str, Provider] = {
+    "google": _GOOGLE,
+    "github": _GITHUB,
+    "salesforce": _SALESFORCE,
+    "microsoft": _MICROSOFT,
+    "slack": _SLACK,
+    # What `custom` starts from; the request says the rest.
+    CUSTOM: Provider(
+        name=CUSTOM,
+        label="Custom",
+        source="RFC 6749, RFC 7636, RFC 9700",
+        auth_url="",
+        token_url="",
+        grants=("authorization_code", "client_credentials", "password"),
+        token_auth_method=TokenAuthMethod.BASIC,
+        replay_policy=ReplayPolicy.ONE_TRY,
+    ),
+}

@@ -1,0 +1,40 @@
+"""Celery's part in refreshing: it says when. Messages carry no token and no id; what is due stands in the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutdown
+
+from oauth_app import authorize
+from oauth_app.sweep import sweeper
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="oauth_app.tasks.sweep", acks_late=False)
+def sweep() -> None:
+    """Refresh what is due. Repeated, lost or simultaneous messages do no harm."""
+    sweeper().tick()
+
+
+@worker_ready.connect
+def watch_for_silence(**_: Any) -> None:
+    """Start the watch that sweeps when the broker has fallen silent."""
+    threading.Thread(target=sweeper().watch, name="sweep-watch", daemon=True).start()
+
+
+@worker_shutdown.connect
+def finish_calls(**_: Any) -> None:
+    """Let calls in flight end and be stored before the process goes."""
+    sweeper().stop()
+
+
+@shared_task(name="oauth_app.tasks.prune")
+def prune() -> None:
+    """Delete consents that ended or ran out more than a day ago."""
+    if deleted := authorize.prune():
+        logger.info("pruned %d consents", deleted)

@@ -1,0 +1,239 @@
+"""The one door to an access token: serve a valid one at once, renew an expired one, once, however many ask.
+
+A read of a valid token is one statement and no network. Of an expired one the first caller takes the claim that the workers
+take too; all others, in whatever process, wait for its outcome by looking at the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from knoxcall.api.errors import InvalidType, NotFound, TokenUnavailable
+from knoxcall.context import seconds_left
+from knoxcall.marks import UseMarks
+from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
+from oauth_app.claim import claim_one
+from oauth_app.models import Connection, GrantType
+from oauth_app.refresh import refresh
+from secrets_app.crypto.cipher import Plaintext, SealBroken
+from secrets_app.environments import get_environment
+from secrets_app.vault import Scope, get_secret
+
+# Seconds that a caller may spend here. The call deadline is 20 s and a request may last 25 s.
+LONGEST_WAIT = 23.0
+# A Retry-After longer than this does not help: clients would rather hear the error.
+HELPFUL_RETRY = 5
+
+# A refresh is not begun with less time than this: cut off, it would leave an outcome unknown.
+SHORTEST_CALL = 5.0
+
+logger = logging.getLogger(__name__)
+uses = UseMarks()
+Status = Connection.Status
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A live access token, and what its reader should know of it. Times are the database's."""
+
+    value: Plaintext
+    token_type: str
+    expires_at: datetime | None
+    expires_in: int | None
+    connection_status: str
+    scopes: list[str] | None
+    generation: int
+    secret_expired: bool
+    refresh_error: dict[str, str] | None
+    etag: str
+
+
+def get_access_token(
+    scope: Scope, secret_id: uuid.UUID, *, environment: str | None = None, min_ttl: int = 0, force_refresh: bool = False
+) -> AccessToken:
+    """Return a valid access token of an OAuth2 secret.
+
+    ``min_ttl`` asks for seconds that it should still live, at most half its lifetime; ``force_refresh`` for a new one. Both are
+    best effort: while a valid token is there it is served, with ``refresh_error``. Raises ``NotFound``, ``InvalidType``,
+    ``ValidationFailed`` (environment) and ``TokenUnavailable`` with its reason.
+    """
+    seen = _look(scope, secret_id, environment) or _explain_absence(scope, secret_id, environment)
+    if seen.secret.is_expired(seen.now) and seen.secret.strict_expiry_enforcement:
+        raise TokenUnavailable("The secret has expired, and its expiry is enforced.", reason="secret_expired")
+    if _is_wanting(seen, min_ttl=min_ttl, force=force_refresh):
+        seen = _renewed(seen, lambda: _look(scope, secret_id, environment), min_ttl=min_ttl, force=force_refresh)
+    if not seen.is_valid(seen.now):
+        raise _failure(seen)
+    uses.note(Connection.objects.all(), seen.pk)
+    try:
+        return _served(seen)
+    except SealBroken as err:
+        logger.error("the token of connection %s does not open: %s", seen.pk, err)
+        raise TokenUnavailable(
+            "What is stored for this connection does not open with the vault's keys. An operator must look at it.",
+            reason="provider_unavailable",
+        ) from None
+
+
+def first_fetch(connection: Connection) -> None:
+    """Fetch the first token of a grant that needs no person. A failure is stored with the connection, not raised."""
+
+    def look() -> Any:
+        return _annotated(Connection.objects.filter(pk=connection.pk)).first()
+
+    try:
+        _renewed(look(), look, min_ttl=0, force=False)
+    except TokenUnavailable:
+        return
+
+
+def _look(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> Any:
+    """The connection with everything a reader needs and the database's time, in one statement; ``None`` if there is none."""
+    named = {"environment__name": environment} if environment else {"environment_id": F("secret__base_environment_id")}
+    own = Connection.objects.filter(
+        secret_id=secret_id, secret__account_id=scope.account_id, secret__mode=scope.mode, **named
+    )
+    return _annotated(own).first()
+
+
+def _annotated(queryset: Any) -> Any:
+    return queryset.select_related("secret", "secret__registration", "environment").annotate(now=Now())
+
+
+def _explain_absence(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> Any:
+    secret = get_secret(scope, secret_id)
+    if secret.secret_type != "oauth2":
+        raise InvalidType(f"This secret is of type `{secret.secret_type}`; only `oauth2` secrets have access tokens.")
+    if environment is not None:
+        get_environment(account_id=scope.account_id, mode=scope.mode, name=environment)
+        raise TokenUnavailable("The secret is not connected in this environment.", reason="not_connected")
+    raise NotFound
+
+
+def _is_wanting(seen: Any, *, min_ttl: int, force: bool) -> bool:
+    """Whether a renewal should be tried before answering."""
+    if not seen.is_valid(seen.now):
+        return bool(seen.status not in (Status.DISCONNECTED, Status.REAUTHORIZATION_REQUIRED)) and _has_means(seen)
+    if not _can_refresh(seen):
+        return False
+    if force:
+        return True
+    if not min_ttl or seen.expires_at is None:
+        return False
+    lifetime = seen.expires_at - (seen.issued_at or seen.now)
+    return bool(seen.expires_at - seen.now < min(timedelta(seconds=min_ttl), lifetime / 2))
+
+
+def _can_refresh(seen: Any) -> bool:
+    return seen.refresh_token is not None or GrantType(seen.secret.registration.grant_type).is_repeatable
+
+
+def _has_means(seen: Any) -> bool:
+    # An expired token that nothing can renew is claimed all the same: the attempt ends by making the status true.
+    return _can_refresh(seen) or seen.access_token is not None
+
+
+def _is_backing_off(seen: Any) -> bool:
+    """Whether a failure was stored and its pause runs: then the answer is that failure, in every process, without a call."""
+    return bool(
+        seen.status == Status.REFRESH_FAILING and seen.refresh_due_at is not None and seen.refresh_due_at > seen.now
+    )
+
+
+def _renewed(seen: Any, look: Any, *, min_ttl: int, force: bool) -> Any:
+    """Renew the token or wait for whoever does; returns the row as it is after that, however it went."""
+    generation = seen.generation
+    try:
+        with place():
+            while True:
+                if seen.is_leased(seen.now):
+                    # Join the attempt in flight, and look at what came of it.
+                    settled = poll(lambda: _settled(look()), seconds=seconds_left(LONGEST_WAIT))
+                    if settled is None:
+                        return _found(look())
+                    seen = settled
+                if seen.generation != generation:
+                    return seen
+                if _is_backing_off(seen) or not _is_wanting(seen, min_ttl=min_ttl, force=force):
+                    return seen
+                if seconds_left(SHORTEST_CALL) < SHORTEST_CALL:
+                    return seen
+                claimed = claim_one(seen)
+                if claimed is not None:
+                    refresh(claimed, seen.secret.registration)
+                    return _found(look())
+                seen = _found(look())
+    except NoPlaceToWait:
+        if seen.is_valid(seen.now):
+            return seen
+        raise TokenUnavailable(
+            "Too many callers are waiting for tokens. Try again in a second.",
+            reason="provider_unavailable",
+            retry_after=1,
+        ) from None
+    finally:
+        release_connection()
+
+
+def _found(seen: Any) -> Any:
+    if seen is None:
+        raise NotFound
+    return seen
+
+
+def _settled(seen: Any) -> Any:
+    """The row once nobody holds it; ``None`` while somebody does."""
+    return None if _found(seen).is_leased(seen.now) else seen
+
+
+def _served(seen: Any) -> AccessToken:
+    expires_in = None if seen.expires_at is None else max(0, math.floor((seen.expires_at - seen.now).total_seconds()))
+    expired = seen.secret.is_expired(seen.now)
+    refresh_error = None
+    if seen.failure_code and seen.status != Status.CONNECTED:
+        refresh_error = {"code": seen.failure_code, "message": seen.failure_message, "reason": seen.failure_reason}
+    facts = (str(seen.pk), str(seen.generation), seen.status, str(refresh_error), str(expired))
+    return AccessToken(
+        value=seen.access_token.open(),
+        token_type=seen.token_type,
+        expires_at=seen.expires_at,
+        expires_in=expires_in,
+        connection_status=seen.status,
+        scopes=seen.secret.registration.scopes if seen.granted_scopes is None else seen.granted_scopes,
+        generation=seen.generation,
+        secret_expired=expired,
+        refresh_error=refresh_error,
+        etag=f'"{hashlib.sha256("|".join(facts).encode()).hexdigest()[:32]}"',
+    )
+
+
+def _failure(seen: Any) -> TokenUnavailable:
+    """Why there is no token, from what is stored with the connection."""
+    if seen.status == Status.REAUTHORIZATION_REQUIRED:
+        return TokenUnavailable(
+            f"The grant is no longer valid ({seen.failure_code}). A person must consent again.",
+            reason="reauthorization_required",
+        )
+    if seen.status == Status.REFRESH_FAILING:
+        wait = math.ceil((seen.refresh_due_at - seen.now).total_seconds()) if seen.refresh_due_at else HELPFUL_RETRY + 1
+        return TokenUnavailable(
+            f"{seen.failure_message} ({seen.failure_code})",
+            reason=seen.failure_reason,
+            retry_after=max(1, wait)
+            if seen.failure_reason == "provider_unavailable" and wait <= HELPFUL_RETRY
+            else None,
+        )
+    if seen.access_token is None:
+        return TokenUnavailable("The secret is not connected: nobody has consented yet.", reason="not_connected")
+    return TokenUnavailable(
+        "The token has expired and could not be renewed in time.", reason="provider_unavailable", retry_after=1
+    )

@@ -1,0 +1,7 @@
+"""Addresses that browsers visit."""
+
+from django.urls import path
+
+from oauth_app.views import callback
+
+urlpatterns = [path("callback/<uuid:secret_id>", callback, name="oauth2-callback")]

@@ -1,0 +1,1 @@
+"""The vault, the keys to it, and the record of who used it."""

@@ -1,0 +1,1 @@
+"""The REST calls for secrets and collections."""

@@ -1,0 +1,11 @@
+"""Addresses of the calls for secrets and collections, with or without a closing slash."""
+
+from django.urls import re_path
+
+from secrets_app.api.views import CollectionsView, SecretsView, SecretView
+
+urlpatterns = [
+    re_path(r"^secrets/?$", SecretsView.as_view()),
+    re_path(r"^secrets/(?P<secret_id>[^/]+)/?$", SecretView.as_view()),
+    re_path(r"^collections/?$", CollectionsView.as_view()),
+]

@@ -1,0 +1,47 @@
+"""What every test stands on: loopback sockets only, fresh keys, nothing skipped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+pytest_plugins = ["tests.support.fixtures"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    socket_allow_hosts(["127.0.0.0/8", "::1", "localhost"], allow_unix_socket=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail the run when anything was skipped: a service that is missing must not look like a pass."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
+        reporter.write_line("skipped tests count as failures here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    from tests import settings
+
+    shutil.rmtree(settings.SCRATCH, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keys() -> Iterator[None]:
+    """Forget data keys between tests: their rows are rolled back with the test that made them."""
+    from knoxcall import connections
+    from oauth_app import tokens
+    from secrets_app import data_keys
+    from secrets_app.api import authentication
+
+    data_keys.forget()
+    authentication.uses.forget()
+    tokens.uses.forget()
+    yield
+    data_keys.forget()
+    # The provider at the other end is gone with the test.
+    connections.pool().close_idle()

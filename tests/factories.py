@@ -1,0 +1,117 @@
+"""Things that tests are about, made through the core, so that sealed fields are really sealed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from django.db.models.functions import Now
+from django.test import Client
+
+from billing_app.accounts import create_account
+from billing_app.models import Account
+from knoxcall.api.idempotency import NoKey
+from oauth_app.authorize import Callback, Started, complete, start_bare
+from oauth_app.create import create_oauth2_secret
+from oauth_app.models import Connection
+from oauth_app.protocol.client import OAuthClient
+from secrets_app.api_keys import create_api_key
+from secrets_app.audit import Actor
+from secrets_app.crypto.cipher import Plaintext
+from secrets_app.models import ApiKey, Mode, Secret
+from secrets_app.vault import NewSecret, Scope, create_string
+
+_numbers = itertools.count(1)
+
+
+def an_account(*, plan: str = "pro", slug: str | None = None) -> Account:
+    return create_account(slug or f"account-{next(_numbers)}-{uuid.uuid4().hex[:8]}", plan=plan)
+
+
+class Caller:
+    """Somebody with an API key: speaks JSON to the API in process."""
+
+    def __init__(
+        self, account: Account | None = None, *, mode: str = Mode.LIVE, role: str = ApiKey.Role.EDITOR
+    ) -> None:
+        self.account = account or an_account()
+        self.row, self.key = create_api_key(self.account.pk, name="test", mode=mode, role=role)
+        self.client = Client(raise_request_exception=False)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account.pk, self.row.mode, Actor(self.row.key_id))
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.request("GET", path, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Any:
+        return self.request("POST", path, body, **headers)
+
+    def delete(self, path: str, **headers: str) -> Any:
+        return self.request("DELETE", path, **headers)
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """``headers`` with underscores for hyphens; ``body`` is sent as JSON, bytes as they are."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        content_type = sent.pop("Content-Type", "application/json")
+        return self.client.generic(
+            method,
+            path,
+            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode(),
+            content_type=content_type,
+            headers={"Authorization": f"Bearer {self.key}", **sent},
+        )
+
+
+def a_string(caller: Caller, name: str = "a-string", value: str = "plain", **further: Any) -> Secret:
+    return create_string(caller.scope, NewSecret(name=name, **further), Plaintext(value), attempt=NoKey())
+
+
+def a_client(provider: Any, **further: Any) -> OAuthClient:
+    """A client of the fake ``provider``; authorization code unless told otherwise."""
+    values = {
+        "provider": "custom",
+        "grant_type": "authorization_code",
+        "client_id": provider.client_id,
+        "client_secret": provider.client_secret,
+        "auth_url": provider.authorize_url,
+        "token_url": provider.token_url,
+        "username": provider.username,
+        "password": provider.password,
+        **further,
+    }
+    return OAuthClient(**values)
+
+
+def an_oauth2_secret(caller: Caller, client: OAuthClient, name: str = "an-oauth2", **further: Any) -> Connection:
+    """The connection of a new OAuth2 secret in its base environment."""
+    secret = create_oauth2_secret(caller.scope, NewSecret(name=name, **further), client, attempt=NoKey())
+    return Connection.objects.get(secret=secret)
+
+
+def consent(connection: Connection, browser: Any) -> Connection:
+    """Let a person consent to ``connection`` at the fake provider; returns the row as it is after that."""
+    started = start_bare(connection.secret_id, actor=Actor("browser"))
+    assert isinstance(started, Started), started
+    answer = browser.get(started.url, allow_redirects=False)
+    brought = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
+    callback = Callback(state=brought["state"], code=brought.get("code"), error=brought.get("error"))
+    outcome = complete(connection.secret_id, callback, cookie=started.cookie_value, actor=Actor("browser"))
+    assert outcome.code.startswith("connected"), outcome
+    return Connection.objects.get(pk=connection.pk)
+
+
+def age(connection: Connection, *, expires_in: float, lifetime: float = 3600) -> Connection:
+    """Let ``connection``'s token have ``expires_in`` seconds left of its ``lifetime``, and be due."""
+    Connection.objects.filter(pk=connection.pk).update(
+        issued_at=Now() - timedelta(seconds=lifetime - expires_in),
+        expires_at=Now() + timedelta(seconds=expires_in),
+        refresh_due_at=Now() - timedelta(seconds=1),
+    )
+    connection.refresh_from_db()
+    return connection
