@@ -1,0 +1,151 @@
+"""A PostgreSQL and a Valkey that live as long as the tests on them: on loopback, on ports of their own, with passwords.
+
+`python -m tests.support.services -- COMMAND` runs a command with `DATABASE_URL` and `REDIS_URL` set to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from knoxcall.children import end_with_parent
+from knoxcall.house import find_broker
+
+
+class NoPostgres(Exception):
+    """There are no PostgreSQL server binaries here."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listened a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def process(command: list[str | Path], *, stop: signal.Signals = signal.SIGTERM, **options: Any) -> Iterator[None]:
+    """Run ``command`` beside the block, and end it by ``stop`` however the block ends, by SIGKILL after 10 s."""
+    running = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=end_with_parent(), **options
+    )
+    try:
+        yield
+    finally:
+        running.send_signal(stop)
+        try:
+            running.wait(timeout=10)
+        finally:
+            running.kill()
+            running.wait()
+
+
+def wait_for(service: str, errors: type[Exception], ask: Any) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            ask()
+            return
+        except errors as err:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{service} does not start") from err
+            time.sleep(0.05)
+
+
+def postgres_binaries() -> Path:
+    """The directory of `initdb` and `postgres`, the newest where there are several. Raises ``NoPostgres``."""
+    # Debian keeps the server's programs out of PATH, one directory per version.
+    found = sorted(glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda path: int(Path(path).parts[4]))
+    if initdb := (found[-1] if found else shutil.which("initdb")):
+        return Path(initdb).parent
+    raise NoPostgres("PostgreSQL's server is not installed. On Debian and Ubuntu: apt-get install postgresql")
+
+
+def _server_user() -> dict[str, Any]:
+    """Options that start a process as somebody else than root, for whom PostgreSQL refuses to run."""
+    if os.getuid() != 0:
+        return {}
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """A new PostgreSQL cluster; yields the URL of its empty database. Nothing in it survives a crash, nor should it."""
+    binaries, user = postgres_binaries(), _server_user()
+    port, password = free_port(), secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="kc-postgres-") as name:
+        directory = Path(name)
+        password_file = directory / "password"
+        password_file.write_text(password)
+        if user:
+            for path in (directory, password_file):
+                os.chown(path, user["user"], user["group"])
+        initdb = [binaries / "initdb", "--pgdata", directory / "data", "--username", "vault", "--pwfile", password_file]
+        initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=directory, **user)
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+        }
+        command: list[str | Path] = [binaries / "postgres", "-D", directory / "data"]
+        command += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        url = f"postgres://vault:{password}@127.0.0.1:{port}/postgres"
+        with (
+            open(directory / "log", "wb") as log,
+            # SIGINT: do not wait for connections that a failed test left open.
+            process(command, stop=signal.SIGINT, stdout=log, stderr=log, cwd=directory, **user),
+        ):
+            wait_for("PostgreSQL", psycopg.OperationalError, lambda: psycopg.connect(url).close())
+            yield url
+
+
+@contextlib.contextmanager
+def valkey() -> Iterator[str]:
+    """A new Valkey on TCP; yields its URL."""
+    port, password = free_port(), secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="kc-valkey-") as directory:
+        command = [find_broker(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+        command += ["--requirepass", password, "--dir", directory, "--logfile", f"{directory}/log"]
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        with process(command):
+            wait_for("Valkey", redis.ConnectionError, redis.Redis.from_url(url).ping)
+            yield url
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] != ["--"] or len(arguments) < 2:
+        print("usage: python -m tests.support.services -- COMMAND [ARGUMENT…]", file=sys.stderr)
+        return 2
+    # The end of this process must reach the `finally`s above.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with postgresql() as database, valkey() as broker:
+        print("PostgreSQL and Valkey are up.", flush=True)
+        environment = {**os.environ, "DATABASE_URL": database, "REDIS_URL": broker}
+        return subprocess.run(arguments[1:], env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
