@@ -88,7 +88,7 @@ def first_fetch(connection: Connection) -> None:
     """Fetch the first token of a grant that needs no person. A failure is stored with the connection, not raised."""
 
     def look() -> Any:
-        return _annotated(Connection.objects.filter(pk=connection.pk)).first()
+        return _find(Connection.objects.filter(pk=connection.pk))
 
     try:
         _renewed(look(), look, min_ttl=0, force=False)
@@ -102,11 +102,15 @@ def _look(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> Any:
     own = Connection.objects.filter(
         secret_id=secret_id, secret__account_id=scope.account_id, secret__mode=scope.mode, **named
     )
-    return _annotated(own).first()
+    return _find(own)
 
 
-def _annotated(queryset: Any) -> Any:
-    return queryset.select_related("secret", "secret__registration", "environment").annotate(now=Now())
+def _find(rows: Any) -> Any:
+    # Not `first()`: it would sort what can only be one row, and this is the statement that every reader waits for.
+    try:
+        return rows.select_related("secret", "secret__registration").annotate(now=Now()).get()
+    except Connection.DoesNotExist:
+        return None
 
 
 def _explain_absence(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> Any:

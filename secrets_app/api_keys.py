@@ -77,8 +77,11 @@ def find_api_key(shown: str) -> ApiKey | None:
     if _checksum(shown[:-_CHECKSUM_LENGTH]) != shown[-_CHECKSUM_LENGTH:]:
         return None
     key_id = shown[: len("tk_live_") + _ID_LENGTH]
-    row: ApiKey | None = ApiKey.objects.live().select_related("account").filter(key_id=key_id).first()
-    if row is None or not data_keys.matches_digest(_DOMAIN, shown.encode(), row.pepper_id, bytes(row.digest)):
+    try:
+        row: ApiKey = ApiKey.objects.live().select_related("account").get(key_id=key_id)
+    except ApiKey.DoesNotExist:
+        return None
+    if not data_keys.matches_digest(_DOMAIN, shown.encode(), row.pepper_id, bytes(row.digest)):
         return None
     return row
 
