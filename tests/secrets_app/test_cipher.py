@@ -9,7 +9,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secrets_app.crypto.cipher import VERSION, Place, Plaintext, SealBroken, key_id_of, seal, unseal
@@ -19,10 +19,6 @@ KEY_ID = uuid.UUID(int=7)
 PLACE = Place(account=uuid.UUID(int=1), table="a_table", column="a_column", row=uuid.UUID(int=2))
 VALUE = b"the value"
 SEALED = seal(KEY, KEY_ID, Plaintext(VALUE), PLACE)
-
-# A busy machine is slow now and then; that is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 places = st.builds(
     Place,
