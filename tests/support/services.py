@@ -87,8 +87,11 @@ def _server_user() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """A new PostgreSQL cluster; yields the URL of its empty database. Nothing in it survives a crash, nor should it."""
+def postgresql(*, durable: bool = False) -> Iterator[str]:
+    """A new PostgreSQL cluster; yields the URL of its empty database.
+
+    Unless it is ``durable``, it waits for no disk, takes more connections than usual, and nothing in it survives a crash.
+    """
     binaries, user = postgres_binaries(), _server_user()
     port, password = free_port(), secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="kc-postgres-") as name:
@@ -99,17 +102,12 @@ def postgresql() -> Iterator[str]:
             for path in (directory, password_file):
                 os.chown(path, user["user"], user["group"])
         initdb = [binaries / "initdb", "--pgdata", directory / "data", "--username", "vault", "--pwfile", password_file]
-        initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
+        initdb += [] if durable else ["--no-sync"]
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=directory, **user)
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": port,
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            "max_connections": 200,
-        }
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
+        if not durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 200}
         command: list[str | Path] = [binaries / "postgres", "-D", directory / "data"]
         command += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         url = f"postgres://vault:{password}@127.0.0.1:{port}/postgres"
