@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.utils.cache import patch_cache_control
 
-from knoxcall.api.errors import ApiError, PayloadTooLarge, ValidationFailed, error_response
+from knoxcall.api.errors import ApiError, PayloadTooLarge, ValidationFailed, error_response, is_api
 from knoxcall.bodies import TooManyBodies, read_body
 from knoxcall.context import begin_request, end_request, request_id
 
@@ -32,11 +32,6 @@ ADMIN_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-
-
-def is_api(request: HttpRequest) -> bool:
-    """Whether the request is for the REST API, whose every answer is JSON in the contract's shape."""
-    return request.path == "/v1" or request.path.startswith("/v1/")
 
 
 class RequestContextMiddleware:

@@ -202,25 +202,26 @@ def _messages(detail: Any) -> list[str]:
     return [str(detail)]
 
 
-def _is_api(request: HttpRequest) -> bool:
+def is_api(request: HttpRequest) -> bool:
+    """Whether the request is for the REST API, whose every answer is JSON in the contract's shape."""
     return request.path == "/v1" or request.path.startswith("/v1/")
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """`handler404`: JSON under `/v1`, a page elsewhere."""
-    return error_response(NotFound()) if _is_api(request) else defaults.page_not_found(request, exception)
+    return error_response(NotFound()) if is_api(request) else defaults.page_not_found(request, exception)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """`handler400`, for what Django itself refuses: a wrong Host header, a body over the limit."""
-    return error_response(as_api_error(exception)) if _is_api(request) else defaults.bad_request(request, exception)
+    return error_response(as_api_error(exception)) if is_api(request) else defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """`handler403`."""
-    return error_response(Forbidden()) if _is_api(request) else defaults.permission_denied(request, exception)
+    return error_response(Forbidden()) if is_api(request) else defaults.permission_denied(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """`handler500`: the traceback goes to the log, never to the client."""
-    return error_response(InternalError()) if _is_api(request) else defaults.server_error(request)
+    return error_response(InternalError()) if is_api(request) else defaults.server_error(request)
