@@ -9,7 +9,7 @@ from django.db.models import F, Prefetch, QuerySet
 
 from billing_app.limits import check_oauth2_allowed
 from billing_app.models import Account
-from knoxcall.api.errors import ValidationFailed
+from knoxcall.api.errors import invalid
 from knoxcall.api.idempotency import Attempt
 from knoxcall.clock import iso
 from oauth_app.authorize import redirect_uri
@@ -22,18 +22,14 @@ from secrets_app.vault import Scope
 
 def _by_provider(queryset: QuerySet, value: str) -> QuerySet:
     if value not in PROVIDERS:
-        raise _bad_filter("provider", f"Must be one of: {', '.join(PROVIDERS)}.")
+        raise invalid("provider", f"Must be one of: {', '.join(PROVIDERS)}.")
     return queryset.filter(registration__provider=value)
 
 
 def _by_status(queryset: QuerySet, value: str) -> QuerySet:
     if value not in Connection.Status.values:
-        raise _bad_filter("connection_status", f"Must be one of: {', '.join(Connection.Status.values)}.")
+        raise invalid("connection_status", f"Must be one of: {', '.join(Connection.Status.values)}.")
     return queryset.filter(connections__environment=F("base_environment"), connections__status=value)
-
-
-def _bad_filter(name: str, message: str) -> ValidationFailed:
-    return ValidationFailed(f"{name}: {message}", fields={name: [message]})
 
 
 class OAuth2Kind(SecretKind):

@@ -49,6 +49,11 @@ class ValidationFailed(ApiError):
     message = "The request is not valid."
 
 
+def invalid(name: str, message: str) -> ValidationFailed:
+    """A validation error about one field or parameter, named in the message and in ``fields``."""
+    return ValidationFailed(f"{name}: {message}", fields={name: [message]})
+
+
 class InvalidType(ApiError):
     status, type = 400, "invalid_type"
     message = "The secret is not of the type that this call needs."

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from knoxcall.api.envelope import success
-from knoxcall.api.errors import ValidationFailed
+from knoxcall.api.errors import invalid
 
 DEFAULT_PER_PAGE = 20
 MAX_PER_PAGE = 100
@@ -51,9 +51,9 @@ def whole_number(request: Request, name: str, *, default: int, lowest: int, high
         return default
     # Nine digits are more than any list has; int() would take as long as the text is.
     if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < lowest:
-        raise _invalid(name, f"Must be a whole number, {lowest} or more.")
+        raise invalid(name, f"Must be a whole number, {lowest} or more.")
     if highest is not None and int(text) > highest:
-        raise _invalid(name, f"Must be a whole number from {lowest} to {highest}.")
+        raise invalid(name, f"Must be a whole number from {lowest} to {highest}.")
     return int(text)
 
 
@@ -63,14 +63,10 @@ def one_of(request: Request, name: str, known: Any, *, default: str) -> str:
     if text is None:
         return default
     if text not in known:
-        raise _invalid(name, f"Must be one of: {', '.join(known)}.")
+        raise invalid(name, f"Must be one of: {', '.join(known)}.")
     return str(text)
 
 
 def flag(request: Request, name: str) -> bool:
     """Read `true` or `false` of the query string, false where it is absent."""
     return one_of(request, name, ("true", "false"), default="false") == "true"
-
-
-def _invalid(name: str, message: str) -> ValidationFailed:
-    return ValidationFailed(f"{name}: {message}", fields={name: [message]})

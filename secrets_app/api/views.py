@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from knoxcall.api.envelope import success
-from knoxcall.api.errors import NotFound, ValidationFailed
+from knoxcall.api.errors import NotFound, invalid
 from knoxcall.api.idempotency import idempotent
 from knoxcall.api.pagination import paged
 from knoxcall.api.schema import documented, paging_parameters
@@ -65,7 +65,7 @@ def created(request: Request, kind: SecretKind) -> Response:
 
 def _by_type(queryset: QuerySet, value: str) -> QuerySet:
     if value not in Secret.Type.values:
-        raise _bad_filter("secret_type", f"Must be one of: {', '.join(Secret.Type.values)}.")
+        raise invalid("secret_type", f"Must be one of: {', '.join(Secret.Type.values)}.")
     return queryset.filter(secret_type=value)
 
 
@@ -73,18 +73,14 @@ def _by_collection(queryset: QuerySet, value: str) -> QuerySet:
     try:
         return queryset.filter(collection_id=uuid.UUID(value))
     except ValueError:
-        raise _bad_filter("collection_id", "Must be a UUID.") from None
+        raise invalid("collection_id", "Must be a UUID.") from None
 
 
 def _by_name(queryset: QuerySet, value: str) -> QuerySet:
     try:
         return queryset.filter(name=normalise_name(value))
     except ValueError as err:
-        raise _bad_filter("name", str(err)) from None
-
-
-def _bad_filter(name: str, message: str) -> ValidationFailed:
-    return ValidationFailed(f"{name}: {message}", fields={name: [message]})
+        raise invalid("name", str(err)) from None
 
 
 FILTERS: dict[str, Callable[[QuerySet, str], QuerySet]] = {
