@@ -181,6 +181,8 @@ class NewOAuth2SecretSerializer(NewSecretSerializer):
         variables = {}
         for variable in provider.variables:
             value = given.get(variable.name, variable.default)
+            if value is None:
+                raise serializers.ValidationError({variable.name: [f"{provider.label} needs it: {variable.meaning}."]})
             if not re.fullmatch(variable.pattern, value):
                 raise serializers.ValidationError({variable.name: [f"Must be {variable.meaning}."]})
             variables[variable.name] = value
@@ -208,8 +210,8 @@ class NewOAuth2SecretSerializer(NewSecretSerializer):
             scopes=tuple(given.get("scopes", defaults.get(grant, ()))),
             auth_url=given.get("auth_url") or provider.auth_url.format(**self._variables),
             token_url=given.get("token_url") or provider.token_url.format(**self._variables),
-            revocation_url=given.get("revocation_url", provider.revocation_url),
-            issuer=provider.issuer,
+            revocation_url=given.get("revocation_url"),
+            issuer=provider.issuer_of(self._variables),
             authorize_params={**provider.authorize_params, **given.get("authorize_params", {})} if browser else {},
             token_params=given.get("token_params", {}),
             token_auth_method=TokenAuthMethod(given.get("token_auth_method", provider.token_auth_method)),

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from oauth_app.providers.provider import Provider, ReplayPolicy, TokenAuthMethod, Variable
+from oauth_app.providers.provider import (
+    Provider,
+    ReplayPolicy,
+    Revocation,
+    RevocationStyle,
+    TokenAuthMethod,
+    Variable,
+)
 
 CUSTOM = "custom"
+DAY = 86_400
 
 _GOOGLE = Provider(
     name="google",
@@ -12,12 +20,17 @@ _GOOGLE = Provider(
     source="developers.google.com/identity/protocols/oauth2/web-server",
     auth_url="https://accounts.google.com/o/oauth2/v2/auth",
     token_url="https://oauth2.googleapis.com/token",
-    revocation_url="https://oauth2.googleapis.com/revoke",
+    revocation=Revocation(
+        url="https://oauth2.googleapis.com/revoke", style=RevocationStyle.TOKEN_ONLY, ends_grant=True
+    ),
     issuer="https://accounts.google.com",
+    grants=("authorization_code", "implicit"),
+    note="A refresh token ends after six months without use, and after seven days while the app is in testing.",
     default_scopes=("openid", "email", "profile"),
     # Without both of these Google returns a refresh token on the very first consent only.
     authorize_params={"access_type": "offline", "prompt": "consent"},
     replay_policy=ReplayPolicy.SAFE,
+    refresh_token_idle=180 * DAY,
 )
 
 _GITHUB = Provider(
@@ -26,6 +39,10 @@ _GITHUB = Provider(
     source="docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
     auth_url="https://github.com/login/oauth/authorize",
     token_url="https://github.com/login/oauth/access_token",
+    revocation=Revocation(
+        url="https://api.github.com/applications/{client_id}/token", style=RevocationStyle.GITHUB, gone=()
+    ),
+    note="Tokens of classic OAuth apps never expire and cannot be refreshed; those of GitHub Apps with expiring tokens can.",
     default_scopes=("read:user", "user:email"),
     answered_scope_separator=",",
     # A refresh kills the old access token too, so waiting to its end would gain nothing.
@@ -38,6 +55,7 @@ _SALESFORCE = Provider(
     source="help.salesforce.com/s/articleView?id=sf.remoteaccess_oauth_web_server_flow.htm",
     auth_url="https://{login_host}/services/oauth2/authorize",
     token_url="https://{login_host}/services/oauth2/token",
+    revocation=Revocation(url="{instance_url}/services/oauth2/revoke", style=RevocationStyle.TOKEN_ONLY),
     variables=(
         Variable(
             name="login_host",
@@ -46,13 +64,19 @@ _SALESFORCE = Provider(
             meaning="login.salesforce.com, test.salesforce.com or the org's My Domain",
         ),
     ),
-    grants=("authorization_code", "client_credentials", "password"),
+    grants=("authorization_code", "client_credentials", "password", "implicit"),
+    note="client_credentials needs the org's My Domain as login_host. A refresh token ends after 30 days without use, "
+    "unless the connected app says otherwise.",
     default_scopes=("api", "refresh_token"),
+    offline_scopes=("refresh_token", "offline_access"),
     authorize_params={"prompt": "consent"},
     replay_policy=ReplayPolicy.NEVER,
     # Answers carry no expires_in; the org's session time-out is two hours by default.
     default_expires_in=3600,
+    refresh_token_idle=30 * DAY,
     facts=("instance_url", "id"),
+    connected_as=("id",),
+    subject="id",
 )
 
 _MICROSOFT = Provider(
@@ -69,12 +93,18 @@ _MICROSOFT = Provider(
             meaning="a directory's id or domain, or common, organizations, consumers",
         ),
     ),
-    grants=("authorization_code", "client_credentials", "password"),
+    issuer="https://login.microsoftonline.com/{tenant}/v2.0",
+    # A tenant that is given by its domain, or as `common`, answers with its id.
+    issuer_pattern=r"https://login\.microsoftonline\.com/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/v2\.0",
+    grants=("authorization_code", "client_credentials", "password", "implicit"),
+    note="There is no way to revoke a token at Microsoft; a user can take the access back at myapps.microsoft.com.",
     default_scopes=("openid", "profile", "email", "offline_access", "User.Read"),
+    offline_scopes=("offline_access",),
     client_credentials_scopes=("https://graph.microsoft.com/.default",),
     scope_on_refresh=True,
     authorize_params={"response_mode": "query"},
     replay_policy=ReplayPolicy.SAFE,
+    refresh_token_idle=90 * DAY,
 )
 
 _SLACK = Provider(
@@ -83,6 +113,12 @@ _SLACK = Provider(
     source="docs.slack.dev/authentication/installing-with-oauth",
     auth_url="https://slack.com/oauth/v2/authorize",
     token_url="https://slack.com/api/oauth.v2.access",
+    revocation=Revocation(
+        url="https://slack.com/api/auth.revoke",
+        style=RevocationStyle.BEARER,
+        gone=("token_revoked", "token_expired", "invalid_auth", "account_inactive"),
+    ),
+    note="Tokens expire only where token rotation is on in the app, which cannot be undone.",
     default_scopes=("chat:write",),
     scope_separator=",",
     # Sending a challenge once makes a Slack app public for good.
@@ -91,6 +127,7 @@ _SLACK = Provider(
     replay_policy=ReplayPolicy.ONE_TRY,
     nested_token="authed_user",
     facts=("team", "enterprise", "app_id", "bot_user_id"),
+    connected_as=("team.name", "enterprise.name", "team.id"),
 )
 
 PROVIDERS: dict[str, Provider] = {
@@ -106,7 +143,7 @@ PROVIDERS: dict[str, Provider] = {
         source="RFC 6749, RFC 7636, RFC 9700",
         auth_url="",
         token_url="",
-        grants=("authorization_code", "client_credentials", "password"),
+        grants=("authorization_code", "client_credentials", "password", "implicit"),
         token_auth_method=TokenAuthMethod.BASIC,
         replay_policy=ReplayPolicy.ONE_TRY,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,44 +28,113 @@ class ReplayPolicy(StrEnum):
     NEVER = "never"
 
 
+class BodyFormat(StrEnum):
+    """How a token request is written. The RFC knows `form` only."""
+
+    FORM = "form"
+    JSON = "json"
+
+
+class RevocationStyle(StrEnum):
+    """How a provider is told that a token is over."""
+
+    RFC7009 = "rfc7009"
+    """POST `token` and `token_type_hint`, the client authenticating as at the token endpoint."""
+    TOKEN_ONLY = "token_only"
+    """POST `token` and nothing else: who holds the token may end it."""
+    BEARER = "bearer"
+    """POST without a body, the access token as Bearer."""
+    JSON = "json"
+    """As RFC 7009, but a JSON body that also carries `client_id` and `client_secret`."""
+    GITHUB = "github"
+    """DELETE with Basic and a JSON body `access_token`."""
+    STRIPE = "stripe"
+    """POST `client_id` and `stripe_user_id`, the client secret as Bearer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """A part of a provider's addresses that the request fills in. ``pattern`` lets it name nothing but the intended host."""
 
     name: str
     pattern: str
-    default: str
     meaning: str
+    """Ends the sentence "Must be …"."""
+    default: str | None = None
+    """``None``: the request must name it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """Where and how a token is ended."""
+
+    url: str
+    """May have the provider's variables, `{client_id}`, and facts of the connection, in braces."""
+    style: RevocationStyle = RevocationStyle.RFC7009
+    ends_grant: bool = False
+    """Whether it ends all that this user gave this client, other connections of the same user included."""
+    gone: tuple[str, ...] = ("invalid_token", "invalid_grant")
+    """Error codes that say that the token was dead already, which is as good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider, as data. `{tenant}`-like parts of addresses are filled from ``variables``. ``source`` is its documentation."""
+    """A provider, as data. `{tenant}`-like parts of addresses are filled from ``variables``."""
 
     name: str
     label: str
     source: str
+    """The public document that the record was checked against."""
     auth_url: str
     token_url: str
-    revocation_url: str | None = None
+    refresh_url: str | None = None
+    """Where refresh tokens are sent; ``None``: to ``token_url``."""
+    revocation: Revocation | None = None
     issuer: str | None = None
+    """What `iss` in a callback is compared with (RFC 9207); may have variables."""
+    issuer_pattern: str = ".*"
+    """Only a filled-in issuer that matches is compared: for Microsoft's `common` tenant the user's own answers."""
     variables: tuple[Variable, ...] = ()
     grants: tuple[str, ...] = ("authorization_code",)
+    note: str = ""
+    """What the person who registers the client there has to know. A full sentence, or several."""
 
     default_scopes: tuple[str, ...] = ()
-    # What client_credentials sends where the request names no scopes.
+    offline_scopes: tuple[str, ...] = ()
+    """Those that only ask for a refresh token: senseless with the implicit grant, and not always named in what was granted."""
     client_credentials_scopes: tuple[str, ...] = ()
+    """What client_credentials sends where the request names no scopes."""
     scope_separator: str = " "
     answered_scope_separator: str | None = None
+    """Where answers separate scopes in another way than requests do."""
     scope_on_refresh: bool = False
 
     authorize_params: Mapping[str, str] = field(default_factory=dict)
+    """Of the authorization code grant only."""
     pkce: bool = True
     token_auth_method: TokenAuthMethod = TokenAuthMethod.POST
+    token_params: Mapping[str, str] = field(default_factory=dict)
+    token_body: BodyFormat = BodyFormat.FORM
     replay_policy: ReplayPolicy = ReplayPolicy.ONE_TRY
-    # Seconds to assume where an answer says none; None: the token does not expire.
     default_expires_in: int | None = None
-    # Where the user's own token is nested in the answer, for a provider that nests it.
+    """Seconds to assume where an answer says none; ``None``: the token does not expire."""
+    lifetimes_in_milliseconds: bool = False
+    """Whether `expires_in` counts milliseconds."""
+    refresh_token_idle: int | None = None
+    """Seconds without use after which a refresh token dies, where the provider says so."""
+
     nested_token: str | None = None
-    # What an answer says of the account that was connected, worth keeping in the clear.
+    """Where the user's own token is nested in the answer, for a provider that nests it."""
     facts: tuple[str, ...] = ()
+    """Top-level fields of a token answer that tell of the account that was connected, worth keeping in the clear."""
+    callback_facts: tuple[str, ...] = ()
+    """Query parameters of the provider's redirect that do the same."""
+    connected_as: tuple[str, ...] = ()
+    """Facts that name the account to a person, the best first; a dot goes into an object: `team.name`."""
+    subject: str | None = None
+    """The fact that identifies who consented, where there is no `id_token` with a `sub`."""
+
+    def issuer_of(self, variables: Mapping[str, str]) -> str | None:
+        """The issuer that a callback must name, if it names one; ``None`` where it is not known beforehand."""
+        issuer = self.issuer.format(**variables) if self.issuer else None
+        return issuer if issuer and re.fullmatch(self.issuer_pattern, issuer) else None
