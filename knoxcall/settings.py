@@ -297,6 +297,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "oauth_app.tasks.sweep", "schedule": 1.0, "options": {"expires": 1.0}},
     "prune-vault": {"task": "secrets_app.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
     "prune-consents": {"task": "oauth_app.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
+    "refetch-issuers": {"task": "oauth_app.tasks.refetch_issuers", "schedule": 3600.0, "options": {"expires": 3600.0}},
 }
 
 # --- Logging -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from billing_app.models import Account
+from oauth_app.protocol.metadata import MAX_ISSUER_LENGTH
 from oauth_app.providers import CUSTOM, PROVIDERS
 from secrets_app.crypto.fields import SealedField
 from secrets_app.models import Environment, Secret
@@ -60,6 +61,19 @@ class ClientRegistration(models.Model):
     def provider_label(self) -> str:
         """What people call the provider; of a custom one all that is known is its host."""
         return self.token_host if self.provider == CUSTOM else PROVIDERS[self.provider].label
+
+
+class Issuer(models.Model):
+    """What an issuer said of itself when it was last asked (RFC 8414): public facts, shared by all accounts that name it."""
+
+    # As it was typed, character for character: that is what makes it this issuer.
+    url = models.CharField(max_length=MAX_ISSUER_LENGTH, unique=True)
+    metadata: Any = models.JSONField(help_text="The members that are used here, checked.")
+    fetched_at = models.DateTimeField(db_default=Now())
+    failed_at = models.DateTimeField(null=True, help_text="The last try, where it failed.")
+
+    def __str__(self) -> str:
+        return self.url
 
 
 class Connection(models.Model):

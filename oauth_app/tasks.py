@@ -9,7 +9,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown
 
-from oauth_app import authorize
+from oauth_app import authorize, discovery
 from oauth_app.sweep import sweeper
 
 logger = logging.getLogger(__name__)
@@ -38,3 +38,10 @@ def prune() -> None:
     """Delete consents that ended or ran out more than a day ago."""
     if deleted := authorize.prune():
         logger.info("pruned %d consents", deleted)
+
+
+@shared_task(name="oauth_app.tasks.refetch_issuers", acks_late=False)
+def refetch_issuers() -> None:
+    """Ask issuers again whose metadata is older than a day."""
+    if changed := discovery.refetch_stale():
+        logger.info("the metadata of %d issuers changed", changed)
