@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+DAY = 86_400
+"""Seconds."""
+
 
 class TokenAuthMethod(StrEnum):
     """How the client authenticates at the token endpoint (RFC 6749 §2.3.1; `none` is a public client)."""
@@ -46,6 +49,8 @@ class RevocationStyle(StrEnum):
     """POST without a body, the access token as Bearer."""
     JSON = "json"
     """As RFC 7009, but a JSON body that also carries `client_id` and `client_secret`."""
+    JSON_TOKEN = "json_token"
+    """POST a JSON body with `token` alone, the client authenticating with Basic."""
     GITHUB = "github"
     """DELETE with Basic and a JSON body `access_token`."""
     STRIPE = "stripe"
@@ -75,6 +80,10 @@ class Revocation:
     """Whether it ends all that this user gave this client, other connections of the same user included."""
     gone: tuple[str, ...] = ("invalid_token", "invalid_grant")
     """Error codes that say that the token was dead already, which is as good."""
+    wants_access_token: bool = False
+    """Whether `token` must be the access token, although there is a refresh token."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +116,8 @@ class Provider:
     scope_separator: str = " "
     answered_scope_separator: str | None = None
     """Where answers separate scopes in another way than requests do."""
+    scope_field: str = "scope"
+    """The field of an answer that names what was granted."""
     scope_on_refresh: bool = False
 
     authorize_params: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +133,13 @@ class Provider:
     """Whether `expires_in` counts milliseconds."""
     refresh_token_idle: int | None = None
     """Seconds without use after which a refresh token dies, where the provider says so."""
+    refresh_token_lifetime: int | None = None
+    """Seconds after the consent at which a refresh token dies however much it is used, where the provider says so."""
+    error_words: Mapping[str, str] = field(default_factory=dict)
+    """For a provider that tells errors in words: what a 4xx answer to a token request says, and the RFC 6749 code it means.
+
+    In lower case, without a full stop at the end; compared with the whole of `error_description`, or else `message`.
+    """
 
     nested_token: str | None = None
     """Where the user's own token is nested in the answer, for a provider that nests it."""
