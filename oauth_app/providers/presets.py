@@ -1,8 +1,16 @@
-"""The presets. One record per provider, each with the document it was checked against; nothing here is code."""
+"""The presets: the registry, and the five records that it began with; the others are in `catalogue`.
+
+Each record names the document that it was checked against; nothing here is code.
+"""
 
 from __future__ import annotations
 
+from oauth_app.providers.catalogue.code import BITBUCKET, GITLAB
+from oauth_app.providers.catalogue.commerce import QUICKBOOKS, SHOPIFY, STRIPE, XERO
+from oauth_app.providers.catalogue.files import BOX, DROPBOX
+from oauth_app.providers.catalogue.work import ATLASSIAN, HUBSPOT, LINEAR, NOTION, ZOOM
 from oauth_app.providers.provider import (
+    DAY,
     Provider,
     ReplayPolicy,
     Revocation,
@@ -12,7 +20,6 @@ from oauth_app.providers.provider import (
 )
 
 CUSTOM = "custom"
-DAY = 86_400
 
 _GOOGLE = Provider(
     name="google",
@@ -136,6 +143,19 @@ PROVIDERS: dict[str, Provider] = {
     "salesforce": _SALESFORCE,
     "microsoft": _MICROSOFT,
     "slack": _SLACK,
+    "atlassian": ATLASSIAN,
+    "bitbucket": BITBUCKET,
+    "box": BOX,
+    "dropbox": DROPBOX,
+    "gitlab": GITLAB,
+    "hubspot": HUBSPOT,
+    "linear": LINEAR,
+    "notion": NOTION,
+    "quickbooks": QUICKBOOKS,
+    "shopify": SHOPIFY,
+    "stripe": STRIPE,
+    "xero": XERO,
+    "zoom": ZOOM,
     # What `custom` starts from; the request says the rest.
     CUSTOM: Provider(
         name=CUSTOM,
