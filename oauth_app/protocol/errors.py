@@ -14,6 +14,8 @@ DEAD_GRANT = frozenset(
         "token_revoked",
         "account_inactive",
         "interaction_required",
+        "bad_verification_code",
+        "unverified_user_email",
     }
 )
 # Permanent until somebody changes the configuration: the provider refuses us as a client.
@@ -26,6 +28,7 @@ CLIENT_REFUSED = frozenset(
         "incorrect_client_credentials",
         "invalid_client_id",
         "bad_client_secret",
+        "redirect_uri_mismatch",
     }
 )
 # Said with a 200: something went wrong at the provider, after it had begun (Slack's own words for it).
