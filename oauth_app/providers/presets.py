@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from oauth_app.providers.catalogue.code import BITBUCKET, GITLAB
 from oauth_app.providers.catalogue.commerce import QUICKBOOKS, SHOPIFY, STRIPE, XERO
+from oauth_app.providers.catalogue.community import DISCORD, LINKEDIN, REDDIT, SPOTIFY, TWITCH
 from oauth_app.providers.catalogue.files import BOX, DROPBOX
+from oauth_app.providers.catalogue.planning import AIRTABLE, ASANA, CALENDLY, DOCUSIGN, FIGMA
+from oauth_app.providers.catalogue.support import INTERCOM, ZENDESK
 from oauth_app.providers.catalogue.work import ATLASSIAN, HUBSPOT, LINEAR, NOTION, ZOOM
 from oauth_app.providers.provider import (
     DAY,
@@ -143,18 +146,30 @@ PROVIDERS: dict[str, Provider] = {
     "salesforce": _SALESFORCE,
     "microsoft": _MICROSOFT,
     "slack": _SLACK,
+    "airtable": AIRTABLE,
+    "asana": ASANA,
     "atlassian": ATLASSIAN,
     "bitbucket": BITBUCKET,
     "box": BOX,
+    "calendly": CALENDLY,
+    "discord": DISCORD,
+    "docusign": DOCUSIGN,
     "dropbox": DROPBOX,
+    "figma": FIGMA,
     "gitlab": GITLAB,
     "hubspot": HUBSPOT,
+    "intercom": INTERCOM,
     "linear": LINEAR,
+    "linkedin": LINKEDIN,
     "notion": NOTION,
     "quickbooks": QUICKBOOKS,
+    "reddit": REDDIT,
     "shopify": SHOPIFY,
+    "spotify": SPOTIFY,
     "stripe": STRIPE,
+    "twitch": TWITCH,
     "xero": XERO,
+    "zendesk": ZENDESK,
     "zoom": ZOOM,
     # What `custom` starts from; the request says the rest.
     CUSTOM: Provider(

@@ -150,7 +150,7 @@ class Provider:
     connected_as: tuple[str, ...] = ()
     """Facts that name the account to a person, the best first; a dot goes into an object: `team.name`."""
     subject: str | None = None
-    """The fact that identifies who consented, where there is no `id_token` with a `sub`."""
+    """The fact that identifies who consented, where there is no `id_token` with a `sub`; a dot goes into an object."""
 
     def issuer_of(self, variables: Mapping[str, str]) -> str | None:
         """The issuer that a callback must name, if it names one; ``None`` where it is not known beforehand."""

@@ -175,6 +175,18 @@ def test_presets_are_what_the_providers_document():
         "salesforce": ("client_secret_post", True, "never", " ", 3600),
         "microsoft": ("client_secret_post", True, "safe", " ", None),
         "slack": ("client_secret_basic", False, "one_try", ",", None),
+        "airtable": ("client_secret_basic", True, "never", " ", None),
+        "asana": ("client_secret_post", True, "safe", " ", None),
+        "calendly": ("client_secret_basic", True, "one_try", " ", None),
+        "discord": ("client_secret_basic", True, "one_try", " ", None),
+        "docusign": ("client_secret_basic", True, "one_try", " ", None),
+        "figma": ("client_secret_basic", True, "safe", " ", None),
+        "intercom": ("client_secret_post", False, "one_try", " ", None),
+        "linkedin": ("client_secret_post", False, "safe", " ", None),
+        "reddit": ("client_secret_basic", False, "safe", " ", None),
+        "spotify": ("client_secret_basic", False, "safe", " ", None),
+        "twitch": ("client_secret_post", False, "safe", " ", None),
+        "zendesk": ("client_secret_post", True, "safe", " ", None),
         "custom": ("client_secret_basic", True, "one_try", " ", None),
     }
     for name, facts in documented.items():

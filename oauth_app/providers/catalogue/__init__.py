@@ -1,1 +1,1 @@
-"""The records of the catalogue, by what the providers are for. Each is one constant; the registry is in `presets`."""
+"""The records of the providers beyond the first five, by what they are used for."""
