@@ -35,7 +35,8 @@ _GOOGLE = Provider(
     ),
     issuer="https://accounts.google.com",
     grants=("authorization_code", "implicit"),
-    note="A refresh token ends after six months without use, and after seven days while the app is in testing.",
+    note="A refresh token ends after six months without use, after seven days while the app is in testing, and when the same "
+    "account gives the client its 101st.",
     default_scopes=("openid", "email", "profile"),
     # Without both of these Google returns a refresh token on the very first consent only.
     authorize_params={"access_type": "offline", "prompt": "consent"},
@@ -57,6 +58,8 @@ _GITHUB = Provider(
     answered_scope_separator=",",
     # A refresh kills the old access token too, so waiting to its end would gain nothing.
     replay_policy=ReplayPolicy.SAFE,
+    # Answers say 15897600 (`refresh_token_expires_in`).
+    refresh_token_idle=184 * DAY,
 )
 
 _SALESFORCE = Provider(
@@ -69,14 +72,16 @@ _SALESFORCE = Provider(
     variables=(
         Variable(
             name="login_host",
-            pattern=r"(?:login|test)\.salesforce\.com|[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?(?:\.sandbox)?\.my\.salesforce\.com",
+            pattern=r"(?:login|test)\.salesforce\.com|[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?"
+            r"(?:\.(?:demo|develop|free|patch|sandbox|scratch|trailblaze))?\.my\.salesforce\.com",
             default="login.salesforce.com",
             meaning="login.salesforce.com, test.salesforce.com or the org's My Domain",
         ),
     ),
     grants=("authorization_code", "client_credentials", "password", "implicit"),
-    note="client_credentials needs the org's My Domain as login_host. A refresh token ends after 30 days without use, "
-    "unless the connected app says otherwise.",
+    note="client_credentials needs the org's My Domain as login_host. password is blocked in new orgs until an administrator "
+    "allows it. A refresh token ends after 30 days without use, unless the app says otherwise, and when the same user gives "
+    "the app a sixth. Where the org's session time-out is under an hour, set default_expires_in below it.",
     default_scopes=("api", "refresh_token"),
     offline_scopes=("refresh_token", "offline_access"),
     authorize_params={"prompt": "consent"},
@@ -84,7 +89,7 @@ _SALESFORCE = Provider(
     # Answers carry no expires_in; the org's session time-out is two hours by default.
     default_expires_in=3600,
     refresh_token_idle=30 * DAY,
-    facts=("instance_url", "id"),
+    facts=("instance_url", "api_instance_url", "sfdc_community_url", "id"),
     connected_as=("id",),
     subject="id",
 )
@@ -107,7 +112,9 @@ _MICROSOFT = Provider(
     # A tenant that is given by its domain, or as `common`, answers with its id.
     issuer_pattern=r"https://login\.microsoftonline\.com/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/v2\.0",
     grants=("authorization_code", "client_credentials", "password", "implicit"),
-    note="There is no way to revoke a token at Microsoft; a user can take the access back at myapps.microsoft.com.",
+    note="client_credentials and password need a tenant other than common. password fails for accounts with a second factor, "
+    "implicit has to be ticked in the registration. There is no way to revoke a token at Microsoft; a user can take the "
+    "access back at myapps.microsoft.com.",
     default_scopes=("openid", "profile", "email", "offline_access", "User.Read"),
     offline_scopes=("offline_access",),
     client_credentials_scopes=("https://graph.microsoft.com/.default",),
@@ -128,7 +135,8 @@ _SLACK = Provider(
         style=RevocationStyle.BEARER,
         gone=("token_revoked", "token_expired", "invalid_auth", "account_inactive"),
     ),
-    note="Tokens expire only where token rotation is on in the app, which cannot be undone.",
+    note="Tokens expire only where token rotation is on in the app, which cannot be undone. For a user's token instead of the "
+    "bot's, give an empty list of scopes and put them into authorize_params as user_scope.",
     default_scopes=("chat:write",),
     scope_separator=",",
     # Sending a challenge once makes a Slack app public for good.
