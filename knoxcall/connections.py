@@ -13,88 +13,22 @@ import socket
 import ssl
 import threading
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import certifi
 from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from knoxcall.addresses import Address, Target, is_refused, resolve
+from knoxcall.outbound_errors import AddressRefused, ConnectFailed
+from knoxcall.sockets import BoundedSocket, BoundedTLSSocket, time_left
 
-MAX_ANSWER_BYTES = 1024 * 1024
-# Headers, chunk sizes and trailers come on top of a body, but not without end.
-MAX_RECEIVED_BYTES = 2 * MAX_ANSWER_BYTES
 # A peer may close an idle connection just as a request leaves on it, and then nobody knows what became of the request.
 MAX_IDLE_SECONDS = 15.0
 MAX_IDLE_PER_ORIGIN = 32
 MAX_IDLE = 128
 # A lost SYN is repeated after one second; an attempt with less may miss an address that works.
 MIN_ATTEMPT_SECONDS = 1.1
-
-
-class OutboundError(Exception):
-    """A call that brought no answer. Its message may be shown to users: it names the host, nothing that was sent."""
-
-    sent: ClassVar[bool]
-    """True: the request may have reached the peer, its outcome is unknown. False: nothing of it left."""
-
-
-class AddressRefused(OutboundError):
-    """The host is at an address that the vault does not call."""
-
-    sent = False
-
-
-class ConnectFailed(OutboundError):
-    """The name look-up, the connection or the TLS handshake failed; the message says which."""
-
-    sent = False
-
-
-class Unacceptable(Exception):
-    """The peer answers in a way that is read no further. The text continues a sentence that starts with the host."""
-
-
-TOO_LARGE = f"sent an answer of more than {MAX_ANSWER_BYTES // 1024} KiB"
-
-
-def _time_left(by: float) -> float:
-    """Seconds until ``by`` on the monotonic clock. Raises ``TimeoutError`` when there are none."""
-    if (left := by - time.monotonic()) <= 0:
-        raise TimeoutError
-    return left
-
-
-class _BoundedSocket(socket.socket):
-    """A socket where all that one call sends and receives shares one deadline and one allowance of bytes."""
-
-    _ends_at = 0.0
-    _allowance = 0
-
-    def begin_call(self, ends_at: float) -> None:
-        self._ends_at = ends_at
-        self._allowance = MAX_RECEIVED_BYTES
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        self.settimeout(_time_left(self._ends_at))
-        count = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
-        self._allowance -= count
-        if self._allowance < 0:
-            raise Unacceptable(TOO_LARGE)
-        return count
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        self.settimeout(_time_left(self._ends_at))
-        return super().send(data, flags)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        # Without TLS this time is for all of the data; with TLS every part of it goes through `send`.
-        self.settimeout(_time_left(self._ends_at))
-        super().sendall(data, flags)
-
-
-class _BoundedTLSSocket(_BoundedSocket, ssl.SSLSocket):
-    """The same with TLS."""
 
 
 class _Origin(NamedTuple):
@@ -150,7 +84,7 @@ class Connection(HTTPConnection):
         failure = OSError("no address")
         for index, address in enumerate(addresses):
             try:
-                left = _time_left(self._connect_by)
+                left = time_left(self._connect_by)
                 share = max(left / (len(addresses) - index), MIN_ATTEMPT_SECONDS)
                 sock = _open_socket(address, self.port, seconds=min(left, share))
             except OSError as error:
@@ -165,7 +99,7 @@ class Connection(HTTPConnection):
 
     def _resolve(self) -> list[Address]:
         try:
-            addresses = resolve(self.host, seconds=_time_left(self._connect_by))
+            addresses = resolve(self.host, seconds=time_left(self._connect_by))
         except TimeoutError as error:
             raise ConnectFailed(f"The look-up of the name {self.host} took too long.") from error
         except OSError as error:
@@ -178,7 +112,7 @@ class Connection(HTTPConnection):
         return is_refused(address, plain_http=self.origin.scheme == "http")
 
     def begin_call(self, *, ends_at: float) -> None:
-        assert isinstance(self.sock, _BoundedSocket)
+        assert isinstance(self.sock, BoundedSocket)
         if time.monotonic() >= ends_at:
             raise ConnectFailed(f"The connection to {self.host} took too long.")
         self.sock.begin_call(ends_at)
@@ -194,8 +128,8 @@ class _TLSConnection(Connection, HTTPSConnection):
     """The same over TLS. Server name indication and the check of the certificate are urllib3's, under the name."""
 
 
-def _open_socket(address: Address, port: int, *, seconds: float) -> _BoundedSocket:
-    sock = _BoundedSocket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+def _open_socket(address: Address, port: int, *, seconds: float) -> BoundedSocket:
+    sock = BoundedSocket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(seconds)
@@ -286,7 +220,7 @@ def _new_tls_context(bundle: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _BoundedTLSSocket
+    context.sslsocket_class = BoundedTLSSocket
     context.load_verify_locations(certifi.where())
     if bundle:
         try:

@@ -17,14 +17,14 @@ from urllib3 import HTTPHeaderDict
 
 from knoxcall import connections
 from knoxcall.addresses import UrlRefused, check_url, parse_url
-from knoxcall.connections import (
-    MAX_ANSWER_BYTES,
-    TOO_LARGE,
+from knoxcall.outbound_errors import (
     AddressRefused,
     ConnectFailed,
+    NoAnswer,
     OutboundError,
     Unacceptable,
 )
+from knoxcall.sockets import MAX_ANSWER_BYTES, TOO_LARGE
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -50,12 +50,6 @@ class Answer:
     """Looked up in any case. The values of a header that came several times are joined with commas."""
     body: bytes = field(repr=False)
     """At most MAX_ANSWER_BYTES."""
-
-
-class NoAnswer(OutboundError):
-    """The request was sent, perhaps in part, and no answer came that is read."""
-
-    sent = True
 
 
 def send(

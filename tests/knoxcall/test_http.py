@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 
 import pytest
-import trustme
 
-from knoxcall import addresses, connections, http
+from knoxcall import addresses, connections, http, sockets
 from knoxcall.http import (
     MAX_ANSWER_BYTES,
     AddressRefused,
@@ -24,52 +23,11 @@ from knoxcall.http import (
     UrlRefused,
     send,
 )
-from tests.support.tls import Peer, ok, says, server_context
+from tests.support.tls import NAME, Peer, ok, says, server_context
 
-NAME = "provider.example"
 SECRET = "hunter2-very-secret"
 
-
-@pytest.fixture(scope="session")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(autouse=True)
-def trusts_the_authority(settings, authority, tmp_path):
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    settings.KNOXCALL_OUTBOUND_CA_BUNDLE = str(bundle)
-    settings.KNOXCALL_OUTBOUND_ALLOW = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
-
-
-@pytest.fixture(autouse=True)
-def pool(monkeypatch):
-    pool = connections.Pool()
-    monkeypatch.setattr(connections, "_pool", pool)
-    yield pool
-    pool.close_idle()
-
-
-class Names:
-    """A resolver that knows what it is told, and remembers what it was asked."""
-
-    def __init__(self):
-        self.at = {NAME: ["127.0.0.1"]}
-        self.asked = []
-
-    def look_up(self, host):
-        self.asked.append(host)
-        if host not in self.at:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [ip_address(address) for address in self.at[host]]
-
-
-@pytest.fixture(autouse=True)
-def names(monkeypatch):
-    names = Names()
-    monkeypatch.setattr(addresses, "look_up", names.look_up)
-    return names
+pytestmark = pytest.mark.usefixtures("trusted", "pool", "names")
 
 
 @pytest.fixture
@@ -178,7 +136,7 @@ def test_a_name_is_looked_up_once_and_that_address_connected_to(secure, names, m
         return socket.socket.connect(sock, address)
 
     monkeypatch.setattr(addresses, "look_up", rebind)
-    monkeypatch.setattr(connections._BoundedSocket, "connect", connect)
+    monkeypatch.setattr(sockets.BoundedSocket, "connect", connect)
     assert send("GET", secure.url).status == 200
     assert names.asked == [NAME]
     assert connected == [("127.0.0.1", secure.port)]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import trustme
 
+NAME = "provider.example"
+
 
 class Request(NamedTuple):
     line: str
