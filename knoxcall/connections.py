@@ -15,13 +15,13 @@ import threading
 import time
 from typing import NamedTuple
 
-import certifi
-from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from knoxcall.addresses import Address, Target, is_refused, resolve
-from knoxcall.outbound_errors import AddressRefused, ConnectFailed
-from knoxcall.sockets import BoundedSocket, BoundedTLSSocket, time_left
+from knoxcall.client_certificates import ClientCertificate, find_refusal
+from knoxcall.outbound_errors import AddressRefused, ClientCertificateRefused, ConnectFailed
+from knoxcall.sockets import AlertInHandshake, BoundedSocket, BoundedTLSSocket, time_left
+from knoxcall.tls import Context, Contexts
 
 # A peer may close an idle connection just as a request leaves on it, and then nobody knows what became of the request.
 MAX_IDLE_SECONDS = 15.0
@@ -37,7 +37,7 @@ class _Origin(NamedTuple):
     scheme: str
     host: str
     port: int
-    context: ssl.SSLContext | None
+    context: Context | None
 
 
 class Connection(HTTPConnection):
@@ -50,8 +50,8 @@ class Connection(HTTPConnection):
     _connect_by: float
 
     @classmethod
-    def opened(cls, origin: _Origin, *, by: float) -> Connection:
-        """Look up the name, connect, and shake hands. Raises ``AddressRefused`` and ``ConnectFailed``."""
+    def opened(cls, origin: _Origin, certificate: ClientCertificate | None, *, by: float) -> Connection:
+        """Look up the name, connect, and shake hands. Raises what ``Pool.connect`` does."""
         connection: Connection
         if origin.context is None:
             connection = Connection(origin.host, origin.port)
@@ -64,6 +64,8 @@ class Connection(HTTPConnection):
             connection.close()
             # What fails before the handshake is an OutboundError already.
             match error:
+                case AlertInHandshake() if refusal := find_refusal(error.alert, origin.host, certificate):
+                    raise refusal from error
                 case ssl.SSLCertVerificationError():
                     raise ConnectFailed(
                         f"The certificate of {origin.host} was not accepted: {error.verify_message}"
@@ -117,9 +119,20 @@ class Connection(HTTPConnection):
             raise ConnectFailed(f"The connection to {self.host} took too long.")
         self.sock.begin_call(ends_at)
 
+    def find_refusal(self, error: Exception, certificate: ClientCertificate | None) -> ClientCertificateRefused | None:
+        """The refusal of ``certificate`` that ``error``, met by the first request, came of: nothing was acted on then."""
+        if not isinstance(self.sock, BoundedTLSSocket):
+            return None
+        alert = self.sock.find_alert_after_handshake(error)
+        return find_refusal(alert, self.host, certificate) if alert else None
+
+    @property
+    def is_outdated(self) -> bool:
+        return self.origin.context is not None and self.origin.context.is_dropped
+
     def is_reusable_after(self, response: http.client.HTTPResponse) -> bool:
         """Whether the peer keeps the connection open after ``response``, and has sent nothing beyond it."""
-        if self.sock is None or response.will_close:
+        if self.sock is None or response.will_close or self.is_outdated:
             return False
         return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
 
@@ -141,24 +154,29 @@ def _open_socket(address: Address, port: int, *, seconds: float) -> BoundedSocke
 
 
 class Pool:
-    """What the calls of one process share: the TLS context, and connections that wait for their next request."""
+    """What the calls of one process share: TLS contexts, and connections that wait for their next request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._context: tuple[str, ssl.SSLContext] | None = None
+        self._contexts = Contexts()
         # In the order in which they came back, each with the time that it is good until.
         self._idle: list[tuple[float, Connection]] = []
 
-    def connect(self, target: Target, *, by: float) -> Connection:
-        """An open connection to ``target`` that nobody else uses. Raises ``AddressRefused`` and ``ConnectFailed``."""
-        context = self._tls_context() if target.scheme == "https" else None
+    def connect(self, target: Target, certificate: ClientCertificate | None, *, by: float) -> Connection:
+        """An open connection to ``target`` that nobody else uses, and on which only ``certificate`` was shown.
+
+        Raises ``AddressRefused``, ``ConnectFailed``, ``ClientCertificateUnusable`` and ``ClientCertificateRefused``.
+        """
+        if certificate and target.scheme != "https":
+            raise ConnectFailed("A client certificate needs https.")
+        context = self._contexts.get(certificate) if target.scheme == "https" else None
         origin = _Origin(target.scheme, target.host, target.port, context)
         while connection := self._take_idle(origin):
             # Readable before it was asked anything: the peer has closed it, or says what answers nothing.
             if connection.is_connected and not connection.is_refused(connection.address):
                 return connection
             connection.close()
-        return Connection.opened(origin, by=by)
+        return Connection.opened(origin, certificate, by=by)
 
     def keep(self, connection: Connection, response: http.client.HTTPResponse) -> None:
         """Take back a connection whose answer was read to its end: for the next call, or to close it."""
@@ -184,18 +202,12 @@ class Pool:
 
     def _close_expired(self) -> None:
         now = time.monotonic()
-        for good_until, connection in self._idle:
-            if good_until <= now:
+        idle, self._idle = self._idle, []
+        for good_until, connection in idle:
+            if good_until <= now or connection.is_outdated:
                 connection.close()
-        self._idle = [idle for idle in self._idle if idle[0] > now]
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """The context for peers that ask for no certificate of ours, built once."""
-        bundle: str = settings.KNOXCALL_OUTBOUND_CA_BUNDLE
-        with self._lock:
-            if self._context is None or self._context[0] != bundle:
-                self._context = bundle, _new_tls_context(bundle)
-            return self._context[1]
+            else:
+                self._idle.append((good_until, connection))
 
     def close_idle(self) -> None:
         """Close every connection that waits. After a fork this closes copies only: the parent's stay open."""
@@ -211,25 +223,6 @@ def _idle_seconds(response: http.client.HTTPResponse) -> float:
     """How long the connection of ``response`` may wait for its next request: less than the peer says that it does."""
     announced = _KEEP_ALIVE.search(response.headers.get("Keep-Alive", ""))
     return min(MAX_IDLE_SECONDS, int(announced[1]) - 1) if announced else MAX_IDLE_SECONDS
-
-
-def _new_tls_context(bundle: str) -> ssl.SSLContext:
-    """A context that trusts certifi's authorities and of ``bundle``. Raises ``ConnectFailed`` if that is unreadable.
-
-    Not by `ssl.create_default_context` or urllib3's: they obey SSL_CERT_FILE and write session keys to SSLKEYLOGFILE.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = BoundedTLSSocket
-    context.load_verify_locations(certifi.where())
-    if bundle:
-        try:
-            context.load_verify_locations(bundle)
-        except OSError as error:
-            raise ConnectFailed(
-                "KNOXCALL_OUTBOUND_CA_BUNDLE names no file of certificates that can be read."
-            ) from error
-    return context
 
 
 _pool = Pool()

@@ -17,8 +17,11 @@ from urllib3 import HTTPHeaderDict
 
 from knoxcall import connections
 from knoxcall.addresses import UrlRefused, check_url, parse_url
+from knoxcall.client_certificates import ClientCertificate
 from knoxcall.outbound_errors import (
     AddressRefused,
+    ClientCertificateRefused,
+    ClientCertificateUnusable,
     ConnectFailed,
     NoAnswer,
     OutboundError,
@@ -30,6 +33,8 @@ __all__ = [
     "MAX_ANSWER_BYTES",
     "AddressRefused",
     "Answer",
+    "ClientCertificateRefused",
+    "ClientCertificateUnusable",
     "ConnectFailed",
     "NoAnswer",
     "OutboundError",
@@ -58,19 +63,20 @@ def send(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
+    certificate: ClientCertificate | None = None,
     deadline: float = 20.0,
     connect_timeout: float = 5.0,
 ) -> Answer:
     """Send one request, once, and return its answer.
 
-    The call ends within ``deadline`` seconds; name look-up, connection and TLS handshake together within
-    ``connect_timeout``. Raises ``UrlRefused``, ``ValueError`` for a method or header that must not be sent, and the
-    ``OutboundError`` that says what happened.
+    ``certificate`` is shown to a peer that asks for one, over https only. The call ends within ``deadline`` seconds;
+    name look-up, connection and TLS handshake together within ``connect_timeout``. Raises ``UrlRefused``,
+    ``ValueError`` for a method or header that must not be sent, and the ``OutboundError`` that says what happened.
     """
     target = parse_url(url)
     fields = _request_headers(method, headers or {}, body)
     now = time.monotonic()
-    connection = connections.pool().connect(target, by=now + min(connect_timeout, deadline))
+    connection = connections.pool().connect(target, certificate, by=now + min(connect_timeout, deadline))
     try:
         connection.begin_call(ends_at=now + deadline)
         connection.putrequest(method, target.path)
@@ -83,6 +89,8 @@ def send(
             with http.client.HTTPConnection.getresponse(connection) as response:
                 answer = _read_answer(response)
         except (OSError, http.client.HTTPException, ValueError, Unacceptable) as error:
+            if refusal := connection.find_refusal(error, certificate):
+                raise refusal from None
             # Not chained: http.client's errors quote what they could not read, and that may be half a token.
             raise NoAnswer(f"{target.host} {_what_happened(error)}.") from None
     except BaseException:

@@ -9,7 +9,7 @@ class OutboundError(Exception):
     """A call that brought no answer."""
 
     sent: ClassVar[bool]
-    """True: the request may have reached the peer, its outcome is unknown. False: nothing of it left."""
+    """True: the request may have reached the peer, its outcome is unknown. False: the peer acted on nothing of it."""
 
 
 class AddressRefused(OutboundError):
@@ -20,6 +20,18 @@ class AddressRefused(OutboundError):
 
 class ConnectFailed(OutboundError):
     """The name look-up, the connection or the TLS handshake failed; the message says which."""
+
+    sent = False
+
+
+class ClientCertificateUnusable(OutboundError):
+    """The client certificate to show, or its private key, cannot be loaded. The peer was not called."""
+
+    sent = False
+
+
+class ClientCertificateRefused(OutboundError):
+    """The peer ended the handshake over the client certificate that it was shown, or because it was shown none."""
 
     sent = False
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from knoxcall import addresses, connections, http, sockets
+from knoxcall import addresses, connections, http, sockets, tls
 from knoxcall.http import (
     MAX_ANSWER_BYTES,
     AddressRefused,
@@ -288,8 +288,8 @@ def test_a_peer_that_is_silent_in_the_handshake_is_not_waited_for():
 
 def test_the_context_is_built_once(secure, monkeypatch):
     built = []
-    build = connections._new_tls_context
-    monkeypatch.setattr(connections, "_new_tls_context", lambda bundle: built.append(bundle) or build(bundle))
+    build = tls._new_context
+    monkeypatch.setattr(tls, "_new_context", lambda *given: built.append(given) or build(*given))
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: send("GET", secure.url), range(16)))
     assert len(built) == 1
@@ -682,6 +682,8 @@ def test_a_child_process_leaves_the_connections_to_its_parent(secure):
 def test_every_error_says_whether_the_request_left():
     assert {error.__name__: error.sent for error in OutboundError.__subclasses__()} == {
         "AddressRefused": False,
+        "ClientCertificateRefused": False,
+        "ClientCertificateUnusable": False,
         "ConnectFailed": False,
         "NoAnswer": True,
     }

@@ -52,6 +52,10 @@ class Peer:
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     server_names: list[str | None] = field(default_factory=list)
+    shown: list[bytes | None] = field(default_factory=list)
+    """The client certificate (DER) of every connection whose handshake succeeded."""
+    resumed: int = 0
+    """How many of these handshakes only resumed a session."""
     port: int = 0
 
     @contextlib.contextmanager
@@ -104,6 +108,8 @@ class Peer:
                 with self._lock:
                     self._open.discard(raw)
                     self._open.add(connection)
+                self.shown.append(connection.getpeercert(binary_form=True))
+                self.resumed += bool(connection.session_reused)
             with connection.makefile("rb") as stream:
                 while request := _read_request(stream):
                     self.requests.append(request)
@@ -131,8 +137,19 @@ def _read_request(stream) -> Request | None:
     return Request(line.decode("latin-1").rstrip("\r\n"), headers, stream.read(length))
 
 
-def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    """The server side of TLS, with a certificate of ``authority`` for ``names``."""
+def server_context(
+    authority: trustme.CA,
+    *names: str,
+    clients: trustme.CA | None = None,
+    verify: ssl.VerifyMode = ssl.CERT_REQUIRED,
+    version: ssl.TLSVersion | None = None,
+) -> ssl.SSLContext:
+    """The server side of TLS, with a certificate of ``authority`` for ``names``; client certificates are of ``clients``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
+    if clients:
+        context.verify_mode = verify
+        clients.configure_trust(context)
+    if version:
+        context.minimum_version = context.maximum_version = version
     return context
