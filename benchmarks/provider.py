@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from benchmarks.rows import ACCESS_TOKEN
+from oauth_app.fake_provider import Answer
 from oauth_app.protocol.client import OAuthClient
-from tests.support.fake_provider import Answer
 from tests.support.fake_provider_process import FakeProviderProcess
 
 # Brings a new refresh token each time: the longest way through a store.

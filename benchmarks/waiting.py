@@ -9,7 +9,7 @@ from benchmarks.figures import MeasurementFailed, figure
 from benchmarks.reading import read
 from benchmarks.scale import Scale
 from benchmarks.vaults import a_vault, add_secret, load
-from tests.support.fake_provider import Answer
+from oauth_app.fake_provider import Answer
 from tests.support.fake_provider_process import FakeProviderProcess
 from tests.support.vaults import Vault
 

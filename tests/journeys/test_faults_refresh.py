@@ -10,11 +10,11 @@ import pytest
 from django.db.models.functions import Now
 
 from oauth_app.claim import claim_one
+from oauth_app.fake_provider import Answer, Drop
 from oauth_app.models import Connection
 from oauth_app.providers import ReplayPolicy
 from oauth_app.refresh import refresh
 from tests.factories import Caller, a_client, age, an_oauth2_secret, consent
-from tests.support.fake_provider import Answer, Drop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

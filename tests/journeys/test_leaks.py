@@ -14,8 +14,8 @@ import pytest
 import redis
 import requests
 
+from oauth_app.fake_provider import Answer, FakeProvider
 from tests.support.browser import Browser
-from tests.support.fake_provider import Answer, FakeProvider
 from tests.support.vaults import Vault, running_vault
 
 PLANTED = {

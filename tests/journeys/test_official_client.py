@@ -34,7 +34,7 @@ def mark() -> str:
 @pytest.fixture(scope="module")
 def seen(vault: Vault, mark: str) -> dict[str, Any]:
     """What the client saw, driven once through all its calls."""
-    from tests.support.fake_provider import FakeProvider
+    from oauth_app.fake_provider import FakeProvider
 
     created = json.loads(manage(vault, "create_account", f"free-{mark}", "--plan", "free", "--json"))
     assert created["account"]["subscription_plan"] == "free"

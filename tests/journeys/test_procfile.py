@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from tests.support.fake_provider import FakeProvider
+from oauth_app.fake_provider import FakeProvider
 from tests.support.house import BASE_DIR
 from tests.support.procfile import running_procfile
 from tests.support.services import free_port

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from oauth_app.fake_provider import FakeProvider
 from tests.support.browser import Browser
-from tests.support.fake_provider import FakeProvider
 from tests.support.house import BASE_DIR
 from tests.support.vaults import Vault
 

@@ -13,11 +13,11 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from oauth_app import authorize
+from oauth_app.fake_provider import Answer
 from oauth_app.models import AuthorizationRequest, Connection
 from secrets_app.models import AuditEvent
 from tests.factories import Caller, a_client, an_oauth2_secret
 from tests.support.crowd import all_at_once
-from tests.support.fake_provider import Answer
 
 Status = Connection.Status
 

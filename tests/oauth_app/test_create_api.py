@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from oauth_app.fake_provider import Answer
 from oauth_app.models import ClientRegistration, Connection
 from oauth_app.protocol.client import OAuthClient
 from secrets_app.models import Secret
 from tests.factories import Caller, an_account
-from tests.support.fake_provider import Answer
 
 PATH = "/v1/secrets/oauth2"
 

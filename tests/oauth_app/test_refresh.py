@@ -10,11 +10,11 @@ from django.db.models.functions import Now
 
 from oauth_app import refresh as refresh_module
 from oauth_app.claim import claim_due, claim_one
+from oauth_app.fake_provider import Answer, Drop, RefreshTokens
 from oauth_app.models import Connection, ConnectionEvent
 from oauth_app.refresh import refresh, registrations_of, store_token
 from secrets_app.crypto.cipher import Ciphertext
 from tests.factories import Caller, a_client, age, an_oauth2_secret, consent
-from tests.support.fake_provider import Answer, Drop, RefreshTokens
 
 Status = Connection.Status
 

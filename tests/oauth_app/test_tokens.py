@@ -11,12 +11,12 @@ from django.db.models.functions import Now
 
 from knoxcall import waiting
 from oauth_app import tokens
+from oauth_app.fake_provider import Answer
 from oauth_app.models import Connection
 from secrets_app.crypto.cipher import Ciphertext
 from secrets_app.models import Environment, Secret
 from tests.factories import Caller, a_client, a_string, age, an_oauth2_secret, consent
 from tests.support.crowd import all_at_once
-from tests.support.fake_provider import Answer
 
 Status = Connection.Status
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support.fake_provider import Answer
-from tests.support.fake_provider.control import answer_to_json
+from oauth_app.fake_provider import Answer
+from oauth_app.fake_provider.control import answer_to_json
 from tests.support.processes import ServerProcess
 
 
@@ -15,7 +15,7 @@ class FakeProviderProcess:
     """The same switches as `FakeProvider`, set from another process; a context manager."""
 
     def __init__(self, **switches: Any) -> None:
-        self._server = ServerProcess("tests.support.fake_provider", "--until-stdin-closes")
+        self._server = ServerProcess("oauth_app.fake_provider", "--until-stdin-closes")
         self.pid = self._server.pid
         self.base_url = self._server.base_url
         self.authorize_url = f"{self.base_url}/authorize"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from oauth_app.fake_provider import FakeProvider
 from tests.support.browser import Browser
 from tests.support.dot_provider import DotProvider
-from tests.support.fake_provider import FakeProvider
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import binascii
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -31,9 +32,7 @@ class TokenRequest:
     """Then `issued`, `revoked`, the code of an error, or `replaced` where an answer kept it from taking effect."""
 
     @classmethod
-    def parse(
-        cls, body: bytes, headers: Mapping[str, str], *, at: float, peer: Mapping[str, Any] | None = None
-    ) -> TokenRequest:
+    def parse(cls, body: bytes, headers: Message, *, at: float, peer: Mapping[str, Any] | None = None) -> TokenRequest:
         pairs = parse_qsl(body.decode(errors="replace"), keep_blank_values=True)
         form = dict(pairs)
         auth_method, client_id, client_secret = _credentials(headers.get("Authorization", ""), form)

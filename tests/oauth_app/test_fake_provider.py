@@ -19,8 +19,8 @@ import pytest
 import requests
 import trustme
 
+from oauth_app.fake_provider import Answer, Drop, FakeProvider, RefreshTokens
 from tests.support.browser import Browser
-from tests.support.fake_provider import Answer, Drop, FakeProvider, RefreshTokens
 from tests.support.fake_provider_process import FakeProviderProcess
 
 REDIRECT_URI = "http://127.0.0.1:1/callback?keep=this"

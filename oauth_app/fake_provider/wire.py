@@ -42,7 +42,8 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         # Not HTTPServer's, which asks the resolver for a name that nobody needs.
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
@@ -53,7 +54,7 @@ class Server(ThreadingHTTPServer):
             self._connections.add(connection)
         return connection, address
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:
         try:
             if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET_ON_CLOSE)) == _RESET_ON_CLOSE:
                 # Without the shutdown that would say goodbye first.
