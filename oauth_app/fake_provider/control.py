@@ -5,44 +5,66 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, get_type_hints
 from urllib.parse import parse_qs
 
-from .answers import Answer, Drop
-from .behaviour import Behaviour
+from .answers import Answer
+from .behaviour import SWITCHES
+from .checks import checked
 
 if TYPE_CHECKING:
     from .provider import FakeProvider
 
-SWITCHES = frozenset(switch.name for switch in fields(Behaviour))
-COMMANDS = frozenset({"set", "next", "release", "forget_plans", "revoke_grants"})
+COMMANDS = ("set", "next", "release", "forget_plans", "revoke_grants")
+_PLAN_FIELDS = frozenset({"answer", "times", "endpoint", "grant_type"})
+_ANSWER_FIELDS = get_type_hints(Answer)
 
 
-def apply(provider: FakeProvider, order: Mapping[str, Any]) -> None:
-    """Do what one document asks, in this order; raises `ValueError` or `TypeError` for what it does not know.
+def apply(provider: FakeProvider, order: Any) -> None:
+    """Do what one document asks, in this order; raises `ValueError`, in words, for what it does not know.
 
     {"set": {"expires_in": 8, "answer": null}, "next": [{"answer": {"status": 503, "body": ""}, "times": 2}],
      "forget_plans": true, "release": true, "revoke_grants": true}
     """
-    if unknown := set(order) - COMMANDS:
-        raise ValueError(f"Unknown: {', '.join(sorted(unknown))}")
+    if not isinstance(order, Mapping) or set(order) - set(COMMANDS):
+        raise ValueError(f"An order is an object of {', '.join(COMMANDS)}.")
+    plans = [_plan(plan) for plan in order.get("next", [])]
     switch(provider, order.get("set", {}))
     if order.get("forget_plans"):
         provider.forget_plans()
-    for plan in order.get("next", []):
-        provider.next(answer_from_json(plan["answer"]), **{name: plan[name] for name in plan if name != "answer"})
+    for plan in plans:
+        provider.next(**plan)
     if order.get("release"):
         provider.release()
     if order.get("revoke_grants"):
         provider.revoke_grants()
 
 
-def switch(provider: FakeProvider, values: Mapping[str, Any]) -> None:
-    if unknown := set(values) - SWITCHES:
-        raise ValueError(f"No such switch: {', '.join(sorted(unknown))}")
-    for name, value in values.items():
-        setattr(provider, name, answer_from_json(value) if name == "answer" and value is not None else value)
+def switch(provider: FakeProvider, values: Any) -> None:
+    """Set switches by name, all of them or none; raises `ValueError`, in words."""
+    for name, value in checked_switches(values).items():
+        setattr(provider, name, value)
+
+
+def checked_switches(values: Any) -> dict[str, Any]:
+    """The switches as `Behaviour` keeps them, out of JSON; raises `ValueError`, in words."""
+    if not isinstance(values, Mapping):
+        raise ValueError("set must be an object of switches.")
+    if unknown := set(values) - set(SWITCHES):
+        raise ValueError(f"No such switch: {', '.join(sorted(unknown))}. There are: {', '.join(SWITCHES)}.")
+    return {
+        name: checked(
+            name, SWITCHES[name].type, answer_from_json(value) if name == "answer" and value is not None else value
+        )
+        for name, value in values.items()
+    }
+
+
+def _plan(plan: Any) -> dict[str, Any]:
+    if not isinstance(plan, Mapping) or "answer" not in plan or set(plan) - _PLAN_FIELDS:
+        raise ValueError("A plan is an object of answer and, if need be, times, endpoint (token, revoke), grant_type.")
+    return {**plan, "answer": answer_from_json(plan["answer"]), "times": checked("times", int, plan.get("times", 1))}
 
 
 def log(provider: FakeProvider, query: str) -> dict[str, Any]:
@@ -61,32 +83,23 @@ def log(provider: FakeProvider, query: str) -> dict[str, Any]:
     }
 
 
-def discovery(provider: FakeProvider) -> dict[str, Any]:
-    """The metadata document of RFC 8414 and OpenID Connect Discovery."""
-    return {
-        "issuer": provider.issuer,
-        "authorization_endpoint": provider.authorize_url,
-        "token_endpoint": provider.token_url,
-        "revocation_endpoint": provider.revoke_url,
-        "response_types_supported": ["code", "token"],
-        "grant_types_supported": ["authorization_code", "implicit", "refresh_token", "client_credentials", "password"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-        "code_challenge_methods_supported": ["S256"],
-    }
+def answer_from_json(document: Any) -> Answer:
+    """An answer from its fields; the body is text in `body`, bytes in `body_base64`, or any document in `json`.
 
-
-def answer_from_json(document: Mapping[str, Any]) -> Answer:
-    """An answer from its fields; the body is text in `body`, bytes in `body_base64`, or any document in `json`."""
+    Raises `ValueError`, in words, for a field that answers do not have.
+    """
+    if isinstance(document, Answer):
+        return document
+    if not isinstance(document, Mapping) or set(document) - set(_ANSWER_FIELDS) - {"json", "body_base64"}:
+        raise ValueError(f"An answer is an object of json, body_base64, {', '.join(sorted(_ANSWER_FIELDS))}.")
     given = dict(document)
     if "json" in given:
         given["body"] = json.dumps(given.pop("json")).encode()
     elif "body_base64" in given:
         given["body"] = base64.b64decode(given.pop("body_base64"))
     elif given.get("body") is not None:
-        given["body"] = given["body"].encode()
-    if given.get("drop") is not None:
-        given["drop"] = Drop(given["drop"])
-    return Answer(**given)
+        given["body"] = str(given["body"]).encode()
+    return Answer(**{name: checked(name, _ANSWER_FIELDS[name], value) for name, value in given.items()})
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:

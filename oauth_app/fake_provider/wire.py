@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import json
 import socket
 import ssl
@@ -11,14 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from . import control
+from . import control, grants, metadata, revocation
 from .answers import Drop, Reply
-from .record import TokenRequest
+from .issuer import Issuer
+from .record import Peer, TokenRequest
 
 if TYPE_CHECKING:
     from .provider import FakeProvider
@@ -34,10 +38,12 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def __init__(self, address: tuple[str, int], provider: FakeProvider, ssl_context: ssl.SSLContext | None) -> None:
-        super().__init__(address, partial(_Handler, provider))
+        # Before the port: where that is not to be had, the base class closes what is there.
         self._ssl_context = ssl_context
         self._connections: set[socket.socket] = set()
         self._is_quiet = threading.Condition()
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, partial(_Handler, provider))
 
     def server_bind(self) -> None:
         # Not HTTPServer's, which asks the resolver for a name that nobody needs.
@@ -99,10 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         match url.path:
             case "/authorize":
-                self._send(self.provider.authorize(url.query))
-            case "/.well-known/openid-configuration":
-                self._send(_json(control.discovery(self.provider)))
-            case "/_log":
+                self._send(self.provider.consent(url.query))
+            case "/.well-known/openid-configuration" | "/.well-known/oauth-authorization-server":
+                self._send(_json(metadata.document(self.provider)))
+            case "/_log" if self._is_near():
                 self._send(_json(control.log(self.provider, url.query)))
             case _:
                 self._send(_json({"error": "not_found"}, status=404))
@@ -111,18 +117,29 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         match urlsplit(self.path).path:
             case "/token":
-                self._exchange("token", body)
+                self._exchange("token", grants.token, body)
             case "/revoke":
-                self._exchange("revoke", body)
-            case "/_control":
+                self._exchange("revoke", revocation.rfc7009, body)
+            case "/api/auth.revoke":
+                self._exchange("revoke", revocation.bearer, body)
+            case "/_control" if self._is_near():
                 self._control(body)
             case _:
                 self._send(_json({"error": "not_found"}, status=404))
 
-    def _exchange(self, endpoint: str, body: bytes) -> None:
-        peer = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-        request = TokenRequest.parse(body, self.headers, at=time.time(), peer=peer)
-        handled = self.provider.handle(endpoint, request)
+    def do_DELETE(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if urlsplit(self.path).path == f"/applications/{quote(self.provider.client_id, safe='')}/token":
+            self._exchange("revoke", revocation.github, body)
+        else:
+            self._send(_json({"error": "not_found"}, status=404))
+
+    def _is_near(self) -> bool:
+        return is_loopback(str(self.client_address[0]))
+
+    def _exchange(self, endpoint: str, work: Callable[[Issuer, TokenRequest], Reply], body: bytes) -> None:
+        request = TokenRequest.parse(body, self.headers, at=time.time(), peer=_peer(self.connection))
+        handled = self.provider.handle(endpoint, request, work)
         if handled is None:
             self.close_connection = True
             return
@@ -151,8 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, *, body: Callable[[], object] | None = None) -> None:
         self.send_response(reply.status)
-        self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if reply.status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Type", reply.content_type)
+            self.send_header("Content-Length", str(len(reply.body)))
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -170,6 +188,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep quiet: what came in is in `FakeProvider.requests`."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine has this address, or is called by this name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
+
+
+def _peer(connection: socket.socket) -> Peer | None:
+    if not isinstance(connection, ssl.SSLSocket):
+        return None
+    raw, decoded = connection.getpeercert(binary_form=True), connection.getpeercert()
+    return Peer(decoded or {}, hashlib.sha256(raw).hexdigest()) if raw else None
 
 
 def _json(document: Any, *, status: int = 200) -> Reply:

@@ -21,32 +21,8 @@ import trustme
 
 from oauth_app.fake_provider import Answer, Drop, FakeProvider, RefreshTokens
 from tests.support.browser import Browser
+from tests.support.fake_client import REDIRECT_URI, ask, consent, refresh, sign_in
 from tests.support.fake_provider_process import FakeProviderProcess
-
-REDIRECT_URI = "http://127.0.0.1:1/callback?keep=this"
-
-
-def ask(http: requests.Session, provider: FakeProvider | FakeProviderProcess, **form: str) -> requests.Response:
-    credentials = {"client_id": "fake-client", "client_secret": "fake-client-secret"}
-    return http.post(provider.token_url, data=credentials | form, timeout=5)
-
-
-def sign_in(http: requests.Session, provider: FakeProvider | FakeProviderProcess) -> dict:
-    return ask(http, provider, grant_type="password", username="fake-user", password="fake-password").json()
-
-
-def refresh(http: requests.Session, provider: FakeProvider | FakeProviderProcess, tokens: dict) -> requests.Response:
-    return ask(http, provider, grant_type="refresh_token", refresh_token=tokens["refresh_token"])
-
-
-def consent(http: requests.Session, provider: FakeProvider, **parameters: str) -> dict[str, str]:
-    """The parameters that the redirect after consent carries."""
-    query = {"client_id": "fake-client", "redirect_uri": REDIRECT_URI, "response_type": "code", "state": "s"}
-    answer = http.get(provider.authorize_url, params=query | parameters, allow_redirects=False, timeout=5)
-    assert answer.status_code == 302
-    url = urlsplit(answer.headers["Location"])
-    return {name: value for name, [value] in parse_qs(url.fragment or url.query).items()}
-
 
 # What the protocol asks for.
 
@@ -192,7 +168,7 @@ def test_revoking_a_refresh_token_ends_its_grant(http: requests.Session, provide
     assert http.post(provider.revoke_url, data=form, timeout=5).status_code == 200
 
     assert not provider.is_live(tokens["access_token"])
-    assert provider.revocations == [form]
+    assert provider.revocations == [{"style": "rfc7009", **form}]
     assert refresh(http, provider, tokens).json()["error"] == "invalid_grant"
 
 
