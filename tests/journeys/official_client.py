@@ -39,6 +39,8 @@ with knoxcall.KnoxCall(base_url=base_url, api_key=api_key) as client:
         description="d",
         environment="production",
     )
+    seen["create_environment"] = client.environments.create(**settings["environment"])
+    seen["environments"] = client.environments.list()
     seen["list"] = client.secrets.list(page=1, per_page=2)
     seen["iterate"] = [secret["name"] for secret in client.secrets.iterate(per_page=2)]
     seen["get"] = client.secrets.get(made["id"])

@@ -53,6 +53,7 @@ def seen(vault: Vault, mark: str) -> dict[str, Any]:
             "oauth2": oauth2,
             "unconnected": {**oauth2, "name": f"unconnected {mark}", "grant_type": "authorization_code"},
             "string_name": f"string {mark}",
+            "environment": {"name": f"stage-{mark}", "is_default": False},
             "free_key": created["api_key"],
         }
         ran = subprocess.run(
@@ -78,6 +79,11 @@ def test_it_creates_a_string(seen):
     assert seen["create"]["secret_type"] == "string"
     assert seen["create"]["environment_count"] == 1
     assert "planted-value" not in json.dumps(seen)
+
+
+def test_it_creates_and_lists_environments(seen, mark):
+    assert seen["create_environment"]["name"] == f"stage-{mark}"
+    assert {"production", f"stage-{mark}"} <= {row["name"] for row in seen["environments"]}
 
 
 def test_it_lists_and_iterates(seen, mark):

@@ -49,6 +49,8 @@ def test_every_call_is_in_the_schema(calls):
         "GET /v1/secrets/{secret_id}/oauth2/token",
         "GET /v1/collections",
         "POST /v1/collections",
+        "GET /v1/environments",
+        "POST /v1/environments",
     }
 
 
