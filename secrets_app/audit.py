@@ -15,6 +15,7 @@ class Action(StrEnum):
 
     SECRET_CREATED = "secret.created"
     SECRET_DELETED = "secret.deleted"
+    CERTIFICATE_REPLACED = "certificate.replaced"
     ENVIRONMENT_CREATED = "environment.created"
     COLLECTION_CREATED = "collection.created"
     API_KEY_CREATED = "api_key.created"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from django.db.models import Prefetch, QuerySet
 
-from knoxcall.api.errors import ValidationFailed
+from knoxcall.api.errors import invalid
 from knoxcall.api.idempotency import Attempt
 from knoxcall.clock import iso
 from secrets_app.models import Secret, SecretValue
@@ -45,6 +45,9 @@ class SecretKind:
     def environments(self, secret: Secret) -> list[dict[str, Any]]:
         """One entry per environment that the secret has something for, sorted by name."""
         return []
+
+    def dismantle(self, secret: Secret, scope: Scope) -> None:
+        """Undo what the kind did elsewhere; runs in the transaction that deletes the secret, before it."""
 
 
 class StringKind(SecretKind):
@@ -88,11 +91,7 @@ def kind_named(spelling: object) -> SecretKind:
     name = _SPELLINGS.get(spelling) if isinstance(spelling, str) else None
     if name is not None:
         return KINDS[name]
-    if spelling == Secret.Type.CERTIFICATE:
-        message = "Certificate secrets cannot be stored yet."
-    else:
-        message = f"Must be one of: {', '.join(_SPELLINGS)}."
-    raise ValidationFailed(f"secret_type: {message}", fields={"secret_type": [message]})
+    raise invalid("secret_type", f"Must be one of: {', '.join(_SPELLINGS)}.")
 
 
 def kind_of(secret: Secret) -> SecretKind:

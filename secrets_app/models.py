@@ -173,6 +173,37 @@ class SecretValue(models.Model):
         return f"{self.secret_id} in {self.environment_id}"
 
 
+class Certificate(models.Model):
+    """What a certificate secret holds: the chain, which is public, and sealed the private key and the file as it was sent."""
+
+    secret = models.OneToOneField(Secret, on_delete=models.CASCADE, primary_key=True, related_name="certificate")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    certificate_type = models.CharField(max_length=10, help_text="The kind of file that was sent.")
+    content = SealedField()
+    chain = models.TextField(help_text="PEM, leaf first, up to the last issuer that was given.")
+    # PEM of PKCS#8, encrypted under the passphrase where there is one: then both must be opened to use the key.
+    private_key = SealedField(null=True)
+    passphrase = SealedField(null=True)
+
+    # Of the leaf.
+    subject = models.CharField(max_length=1000)
+    issuer = models.CharField(max_length=1000)
+    serial_number = models.CharField(max_length=40)
+    fingerprint_sha256 = models.CharField(max_length=64)
+    not_before = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    # Counts writes, from 1: the secret's value_version.
+    version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="certificate_by_expiry")]  # the admin's filter and order
+
+    def __str__(self) -> str:
+        return str(self.secret)
+
+
 class ApiKeyQuerySet(ScopedQuerySet):
     """Keys to the API."""
 

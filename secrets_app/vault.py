@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from billing_app.accounts import lock_account
 from billing_app.limits import check_secret_limit
 from billing_app.models import Account
-from knoxcall.api.errors import Conflict, NotFound, ValidationFailed
+from knoxcall.api.errors import Conflict, InUse, NotFound, ValidationFailed
 from knoxcall.api.idempotency import Attempt
 from secrets_app import audit
 from secrets_app.crypto.cipher import Plaintext
@@ -131,19 +132,38 @@ def get_secret(scope: Scope, secret_id: uuid.UUID) -> Secret:
     return secret
 
 
-def delete_secret(scope: Scope, secret_id: uuid.UUID, *, attempt: Attempt) -> None:
-    """Delete a secret with everything it holds; ``attempt`` is told before the commit. The audit record stays."""
-    with transaction.atomic():
-        secret = (
-            Secret.objects.select_for_update()
-            .filter(account_id=scope.account_id, mode=scope.mode, pk=secret_id)
-            .first()
-        )
-        if secret is None:
-            raise NotFound
-        record(audit.Action.SECRET_DELETED, scope, secret, details={"name": secret.name})
-        attempt.names(secret.pk)
-        secret.delete()
+def delete_secret(
+    scope: Scope,
+    secret_id: uuid.UUID,
+    *,
+    attempt: Attempt,
+    dismantle: Callable[[Secret], None] = lambda secret: None,
+) -> None:
+    """Delete a secret with everything it holds; ``attempt`` is told before the commit. The audit record stays.
+
+    ``dismantle`` runs in the same transaction, before the deletion. Raises ``NotFound``, and ``InUse`` while something of
+    another secret refers to this one; then nothing is deleted.
+    """
+    try:
+        with transaction.atomic():
+            secret = (
+                Secret.objects.select_for_update()
+                .filter(account_id=scope.account_id, mode=scope.mode, pk=secret_id)
+                .first()
+            )
+            if secret is None:
+                raise NotFound
+            dismantle(secret)
+            record(audit.Action.SECRET_DELETED, scope, secret, details={"name": secret.name})
+            attempt.names(secret.pk)
+            secret.delete()
+    except ProtectedError as err:
+        count = len(err.protected_objects)
+        users = "1 other secret uses" if count == 1 else f"{count} other secrets use"
+        raise InUse(f"{users} it.") from None
+    except IntegrityError:
+        # Foreign keys are checked at the commit: somebody began to use it in the moment before.
+        raise InUse from None
 
 
 def record(action: audit.Action, scope: Scope, secret: Secret, *, details: dict[str, object] | None = None) -> None:

@@ -21,9 +21,12 @@ from oauth_app.models import Connection
 from oauth_app.protocol.client import OAuthClient
 from secrets_app.api_keys import create_api_key
 from secrets_app.audit import Actor
+from secrets_app.certificate_files.reading import read
+from secrets_app.certificates import ParsedCertificate, create_certificate, parsed_from
 from secrets_app.crypto.cipher import Plaintext
-from secrets_app.models import ApiKey, Mode, Secret
+from secrets_app.models import ApiKey, Certificate, Mode, Secret
 from secrets_app.vault import NewSecret, Scope, create_string
+from tests.support.certificates import Issued, chain
 
 _numbers = itertools.count(1)
 
@@ -70,6 +73,31 @@ class Caller:
 
 def a_string(caller: Caller, name: str = "a-string", value: str = "plain", **further: Any) -> Secret:
     return create_string(caller.scope, NewSecret(name=name, **further), Plaintext(value), attempt=NoKey())
+
+
+def a_certificate(
+    caller: Caller,
+    issued: Issued | None = None,
+    name: str = "a-certificate",
+    *,
+    passphrase: str | None = None,
+    key: bool = True,
+    **further: Any,
+) -> Certificate:
+    """A certificate secret with the key of ``issued``, by default the chain's leaf, read in this process: it is quicker."""
+    parsed = a_parsed_certificate(issued or chain()[0], passphrase=passphrase, key=key)
+    secret = create_certificate(caller.scope, NewSecret(name=name, **further), parsed, attempt=NoKey())
+    return Certificate.objects.get(secret=secret)
+
+
+def a_parsed_certificate(issued: Issued, *, passphrase: str | None = None, key: bool = True) -> ParsedCertificate:
+    private_key = issued.key_pem(passphrase) if key else None
+    return parsed_from(
+        read(issued.pem, certificate_type="pem", private_key=private_key, passphrase=passphrase),
+        content=issued.pem,
+        certificate_type="pem",
+        passphrase=passphrase,
+    )
 
 
 def a_client(provider: Any, **further: Any) -> OAuthClient:

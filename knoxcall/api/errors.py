@@ -97,6 +97,11 @@ class Conflict(ApiError):
     message = "It exists already."
 
 
+class InUse(ApiError):
+    status, type = 409, "in_use"
+    message = "Something else still uses it."
+
+
 class IdempotencyKeyReused(ApiError):
     status, type = 409, "idempotency_key_reuse"
     message = "This idempotency key was used for a different request."

@@ -125,7 +125,8 @@ class SecretsView(ApiView):
         answer=SecretRowSerializer,
         status=201,
         errors=(400, 403, 409, 413, 415, 503),
-        details="With `secret_type: oauth2` the body is that of `POST /v1/secrets/oauth2`.",
+        details="With `secret_type: oauth2` the body is that of `POST /v1/secrets/oauth2`, with `certificate` that of "
+        "`POST /v1/secrets/certificate`.",
     )
     @idempotent
     def post(self, request: Request) -> Response:
@@ -149,7 +150,13 @@ class SecretView(ApiView):
     def delete(self, request: Request, secret_id: str) -> Response:
         attempt = request.attempt  # type: ignore[attr-defined]
         if attempt.resource_id is None:
-            delete_secret(scope_of(request), parse_id(secret_id), attempt=attempt)
+            scope = scope_of(request)
+            delete_secret(
+                scope,
+                parse_id(secret_id),
+                attempt=attempt,
+                dismantle=lambda secret: kind_of(secret).dismantle(secret, scope),
+            )
         return success({"deleted": True})
 
 

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models import ExpressionWrapper, Q
 from django.db.models.query_utils import DeferredAttribute
 
 from secrets_app.crypto.cipher import Ciphertext, Place, Plaintext
@@ -95,3 +96,11 @@ class SealedField(models.BinaryField):
         # By the attribute, which loads a deferred value: saved without it, the column would become null.
         sealed = getattr(model_instance, self.attname)
         return sealed.ciphertext if isinstance(sealed, Sealed) else sealed
+
+
+def presence_of(*names: str, prefix: str = "") -> dict[str, ExpressionWrapper]:
+    """Annotations ``has_<name>``: whether the sealed columns, behind ``prefix``, hold anything. Reads none of them."""
+    return {
+        f"has_{name}": ExpressionWrapper(Q(**{f"{prefix}{name}__isnull": False}), models.BooleanField())
+        for name in names
+    }

@@ -39,6 +39,7 @@ with knoxcall.KnoxCall(base_url=base_url, api_key=api_key) as client:
         description="d",
         environment="production",
     )
+    seen["create_certificate"] = client.secrets.create_certificate(**settings["certificate"])
     seen["create_environment"] = client.environments.create(**settings["environment"])
     seen["environments"] = client.environments.list()
     seen["list"] = client.secrets.list(page=1, per_page=2)

@@ -16,8 +16,10 @@ import requests
 
 from oauth_app.fake_provider import Answer, FakeProvider
 from tests.support.browser import Browser
+from tests.support.certificates import chain
 from tests.support.vaults import Vault, running_vault
 
+LEAF = chain()[0]
 PLANTED = {
     "value": "planted-value-7f3a",
     "client_id": "planted-client-id-7f3a",
@@ -26,6 +28,10 @@ PLANTED = {
     "password": "planted-password-7f3a",
     "token_param": "planted-token-param-7f3a",
     "bad_secret": "planted-bad-secret-7f3a",
+    "certificate_content": "planted-content-7f3a",
+    "private_key": "planted-key-7f3a",
+    "key_line": LEAF.key_pem().split("\n")[1],
+    "passphrase": "planted-passphrase-7f3a",
     "access": "fake-access-",
     "refresh": "fake-refresh-",
     "code": "fake-code-",
@@ -68,6 +74,13 @@ def use(vault: Vault, provider: FakeProvider) -> None:
     }
     keyed = {"headers": {"X-Idempotency-Key": "leaks"}}
     assert vault.call("POST", "/v1/secrets", {"name": "s", "value": PLANTED["value"]}, **keyed).status_code == 201
+    file = {
+        "certificate_content": f"{PLANTED['certificate_content']}\n{LEAF.pem}",
+        "private_key": f"{PLANTED['private_key']}\n{LEAF.key_pem()}",
+        "passphrase": PLANTED["passphrase"],
+    }
+    certificate = vault.call("POST", "/v1/secrets/certificate", {"name": "certificate", **file}).json()["data"]
+    assert vault.call("PUT", f"/v1/secrets/{certificate['id']}/certificate", file).status_code == 200
     machine = vault.create_oauth2(name="machine", grant_type="client_credentials", **client)
     person = {"username": PLANTED["username"], "password": PLANTED["password"]}
     by_password = vault.create_oauth2(name="password", grant_type="password", **person, **client)
@@ -90,6 +103,9 @@ def use(vault: Vault, provider: FakeProvider) -> None:
     assert (
         vault.call("POST", "/v1/secrets", data=broken, headers={"Content-Type": "application/json"}).status_code == 400
     )
+    for field in ("certificate_content", "private_key"):
+        bad_file = {"name": "bad", **file, field: f"{LEAF.pem}{PLANTED[field]}"}
+        assert vault.call("POST", "/v1/secrets/certificate", bad_file).status_code == 400
     echo = Answer.json({"error": "fake-refresh-echo", "error_description": PLANTED["client_secret"]}, status=400)
     provider.next(echo, times=3, endpoint="token")
     time.sleep(3)

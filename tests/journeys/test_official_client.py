@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.certificates import chain
 from tests.support.house import BASE_DIR, environment
 from tests.support.vaults import Vault
 
 CLIENT = BASE_DIR / ".venv-client" / "bin" / "python"
+LEAF = chain()[0]
 SCRIPT = Path(__file__).with_name("official_client.py")
 
 
@@ -53,6 +55,12 @@ def seen(vault: Vault, mark: str) -> dict[str, Any]:
             "oauth2": oauth2,
             "unconnected": {**oauth2, "name": f"unconnected {mark}", "grant_type": "authorization_code"},
             "string_name": f"string {mark}",
+            "certificate": {
+                "name": f"certificate {mark}",
+                "certificate_content": LEAF.pkcs12("a passphrase"),
+                "certificate_type": "pfx",
+                "passphrase": "a passphrase",
+            },
             "environment": {"name": f"stage-{mark}", "is_default": False},
             "free_key": created["api_key"],
         }
@@ -79,6 +87,14 @@ def test_it_creates_a_string(seen):
     assert seen["create"]["secret_type"] == "string"
     assert seen["create"]["environment_count"] == 1
     assert "planted-value" not in json.dumps(seen)
+
+
+def test_it_creates_a_certificate(seen):
+    made = seen["create_certificate"]
+    assert (made["secret_type"], made["certificate_type"]) == ("certificate", "pfx")
+    assert made["metadata"]["subject"] == "CN=leaf"
+    assert made["metadata"]["has_private_key"] is True
+    assert "a passphrase" not in json.dumps(seen)
 
 
 def test_it_creates_and_lists_environments(seen, mark):

@@ -351,6 +351,7 @@ def test_every_error_has_a_type_of_the_contract():
         "not_found": {404},
         "method_not_allowed": {405},
         "conflict": {409},
+        "in_use": {409},
         "idempotency_key_reuse": {409},
         "payload_too_large": {413},
         "unsupported_media_type": {415},

@@ -45,6 +45,8 @@ def test_every_call_is_in_the_schema(calls):
         "POST /v1/secrets",
         "GET /v1/secrets/{secret_id}",
         "DELETE /v1/secrets/{secret_id}",
+        "POST /v1/secrets/certificate",
+        "PUT /v1/secrets/{secret_id}/certificate",
         "POST /v1/secrets/oauth2",
         "GET /v1/secrets/{secret_id}/oauth2/token",
         "GET /v1/collections",
