@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -18,7 +18,11 @@ from django.utils.text import capfirst
 
 from knoxcall.clock import iso
 from secrets_app import audit
-from secrets_app.models import ApiKey, AuditEvent, Collection, Secret
+from secrets_app.crypto.fields import presence_of
+from secrets_app.models import ApiKey, AuditEvent, Certificate, Collection, Secret
+
+# From when on a certificate should be replaced.
+EXPIRES_SOON = timedelta(days=30)
 
 
 def moment(at: datetime | None) -> SafeString | None:
@@ -159,6 +163,81 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("secrets_app.change_apikey")
+
+
+class ExpiryFilter(admin.SimpleListFilter):
+    """By how soon a certificate expires."""
+
+    title = parameter_name = "expiry"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("expired", "Expired"), ("soon", f"Within {EXPIRES_SOON.days} days"), ("later", "Later")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Certificate]) -> QuerySet[Certificate]:
+        now = timezone.now()
+        ranges = {
+            "expired": {"expires_at__lte": now},
+            "soon": {"expires_at__gt": now, "expires_at__lte": now + EXPIRES_SOON},
+            "later": {"expires_at__gt": now + EXPIRES_SOON},
+        }
+        return queryset.filter(**ranges.get(self.value() or "", {}))
+
+
+@admin.register(Certificate)
+class CertificateAdmin(ReadOnlyAdmin):
+    list_display = ("secret", "expiry", "has_key", "subject", "issuer", "account", "mode")
+    list_filter = (ExpiryFilter, "secret__mode")
+    search_fields = ("secret__name", "secret__id", "subject", "issuer", "fingerprint_sha256", "account__slug")
+    search_help_text = "By secret (name or id), subject, issuer, fingerprint or account."
+    list_select_related = ("secret", "account")
+    ordering = ("expires_at", "secret__name")
+    fields = (
+        "secret",
+        "account",
+        "mode",
+        "expiry",
+        "subject",
+        "issuer",
+        "serial_number",
+        "fingerprint_sha256",
+        "not_before",
+        "expires_at",
+        "certificate_type",
+        "has_key",
+        "has_own_passphrase",
+        "chain",
+        "version",
+        "updated_at",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # What is sealed is not even read.
+        certificates: QuerySet[Any] = super().get_queryset(request).select_related(*self.list_select_related)
+        certificates = certificates.annotate(**presence_of("private_key", "passphrase"))
+        return certificates.defer("content", "private_key", "passphrase")
+
+    @admin.display(description="mode", ordering="secret__mode")
+    def mode(self, certificate: Certificate) -> str:
+        return certificate.secret.mode
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expiry(self, certificate: Certificate) -> SafeString:
+        now = timezone.now()
+        if certificate.expires_at <= now:
+            state = badge("reauthorization_required", "Expired")
+        elif certificate.expires_at <= now + EXPIRES_SOON:
+            state = badge("refresh_failing", "Expires soon")
+        else:
+            state = badge("connected", "Valid")
+        return format_html("{} {}", state, moment(certificate.expires_at) or "")
+
+    @admin.display(description="private key", boolean=True)
+    def has_key(self, certificate: Any) -> bool:
+        return bool(certificate.has_private_key)
+
+    @admin.display(description="passphrase", boolean=True)
+    def has_own_passphrase(self, certificate: Any) -> bool:
+        return bool(certificate.has_passphrase)
 
 
 class ActionFilter(admin.SimpleListFilter):

@@ -19,10 +19,11 @@ from billing_app.admin import AccountAdmin
 from billing_app.models import Account
 from oauth_app.models import Connection, ConnectionEvent
 from secrets_app import api_keys
-from secrets_app.models import ApiKey, AuditEvent, Collection, Secret
-from tests.factories import Caller, a_client, a_string, an_account, an_oauth2_secret
+from secrets_app.models import ApiKey, AuditEvent, Certificate, Collection, Secret
+from tests.factories import Caller, a_certificate, a_client, a_string, an_account, an_oauth2_secret
+from tests.support.certificates import chain, issue
 
-OURS = {Account, Secret, Collection, ApiKey, AuditEvent, Connection}
+OURS = {Account, Secret, Collection, Certificate, ApiKey, AuditEvent, Connection}
 READ_ONLY = sorted(OURS - {Account}, key=lambda model: model.__name__)
 PLANTED = "planted-7f3a"
 
@@ -45,6 +46,7 @@ class Vault:
     string: Secret
     connected: Connection
     failing: Connection
+    certificate: Certificate
 
     @property
     def rows(self) -> dict[type, object]:
@@ -55,6 +57,7 @@ class Vault:
             ApiKey: self.caller.row,
             AuditEvent: AuditEvent.objects.first(),
             Connection: self.connected,
+            Certificate: self.certificate,
         }
 
 
@@ -70,7 +73,8 @@ def vault(db, provider) -> Vault:
     failing = an_oauth2_secret(caller, refused, "failing")
     an_oauth2_secret(caller, a_client(provider), "pending")
     ConnectionEvent.objects.create(connection=connected, previous_status="connected", status="refresh_failing")
-    return Vault(caller, string, connected, failing)
+    certificate = a_certificate(caller, passphrase=f"{PLANTED}-passphrase")
+    return Vault(caller, string, connected, failing, certificate)
 
 
 def address(model: type, what: str = "changelist", row: object = None) -> str:
@@ -129,6 +133,7 @@ def test_a_row_that_is_not_there_leads_back(operator, model):
 def test_a_list_costs_the_same_whatever_it_holds(operator, vault, provider, django_assert_max_num_queries):
     for number in range(15):
         an_oauth2_secret(vault.caller, a_client(provider), f"c{number}")
+        a_certificate(vault.caller, name=f"certificate{number}")
         Caller(vault.caller.account)
     for model in OURS:
         with django_assert_max_num_queries(12):
@@ -173,6 +178,10 @@ def test_no_page_shows_a_value_a_digest_or_a_token(operator, vault, provider):
         vault.connected.access_token.ciphertext.hex(),
         str(bytes(row.digest)),
         registration.document.ciphertext.hex(),
+        vault.certificate.private_key.open().reveal().split("\n")[1],
+        vault.certificate.private_key.ciphertext.hex(),
+        vault.certificate.content.ciphertext.hex(),
+        "PRIVATE KEY",
         "<sealed>",
         "****",
         "memoryview",
@@ -195,6 +204,54 @@ def test_no_list_reads_what_is_sealed_in_a_string(operator, vault):
         operator.get(address(Secret))
         operator.get(address(Secret, "change", vault.string))
     assert not any("secrets_app_secretvalue" in query["sql"] for query in queries)
+
+
+def test_no_page_reads_what_is_sealed_in_a_certificate(operator, vault):
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as queries:
+        operator.get(address(Certificate))
+        operator.get(address(Certificate, "change", vault.certificate))
+        operator.get(address(Secret, "change", vault.certificate))
+    for name in ("content", "private_key", "passphrase"):
+        read = f'"secrets_app_certificate"."{name}",'
+        assert not any(read in query["sql"] for query in queries), name
+
+
+@pytest.mark.parametrize(
+    ("days", "said", "kind", "chosen"),
+    [
+        ((-20, -10), "Expired", "reauthorization_required", "expired"),
+        ((-20, 10), "Expires soon", "refresh_failing", "soon"),
+        ((-20, 40), "Valid", "connected", "later"),
+    ],
+)
+def test_a_certificate_says_how_soon_it_expires(operator, db, days, said, kind, chosen):
+    stored = a_certificate(Caller(), issue("x", chain()[1], days=days))
+    page = operator.get(address(Certificate)).content.decode()
+    assert f'<span class="kc-badge kc-badge--{kind}">{said}</span>' in page
+    for choice in ("expired", "soon", "later", "nonsense"):
+        page = operator.get(address(Certificate) + f"?expiry={choice}").content.decode()
+        assert (str(stored.pk) in page) == (choice in (chosen, "nonsense")), choice
+
+
+def test_a_certificate_is_found_by_its_names_and_shows_whether_it_has_a_key(operator, vault):
+    a_certificate(vault.caller, issue("other"), "keyless", key=False)
+    page = operator.get(address(Certificate) + "?q=CN%3Dmiddle").content.decode()
+    assert str(vault.certificate.pk) in page
+    assert "keyless" not in page
+    page = operator.get(address(Certificate)).content.decode()
+    assert sorted(re.findall(r'field-has_key"><img src="[^"]+" alt="(\w+)"', page)) == ["False", "True"]
+
+
+def test_a_certificate_and_its_secret_lead_to_each_other(operator, vault):
+    secret = address(Secret, "change", vault.certificate)
+    certificate = address(Certificate, "change", vault.certificate)
+    assert f'href="{certificate}"' in operator.get(secret).content.decode()
+    page = operator.get(certificate).content.decode()
+    assert f'href="{secret}"' in page
+    assert f'href="{address(AuditEvent)}?resource_id={vault.certificate.pk}"' in page
 
 
 # What can be done
