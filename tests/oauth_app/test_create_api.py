@@ -259,11 +259,6 @@ def test_a_certificate_that_is_not_there_is_refused(caller, body):
     assert list(refused(caller, body)) == ["mtls_certificate_id"]
 
 
-def test_certificate_secrets_are_refused_with_a_clear_400(caller):
-    answer = caller.post("/v1/secrets", {"name": "c", "secret_type": "certificate", "value": "x"})
-    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["secret_type"])
-
-
 @pytest.mark.parametrize(
     "name",
     [
