@@ -295,8 +295,9 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     # A message lives as long as its interval, so a dead worker leaves no heap of them.
     "sweep": {"task": "oauth_app.tasks.sweep", "schedule": 1.0, "options": {"expires": 1.0}},
+    "revoke": {"task": "oauth_app.tasks.revoke", "schedule": 2.0, "options": {"expires": 2.0}},
     "prune-vault": {"task": "secrets_app.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
-    "prune-consents": {"task": "oauth_app.tasks.prune", "schedule": 3600.0, "options": {"expires": 3600.0}},
+    "prune-consents": {"task": "oauth_app.tasks.prune", "schedule": 600.0, "options": {"expires": 600.0}},
     "refetch-issuers": {"task": "oauth_app.tasks.refetch_issuers", "schedule": 3600.0, "options": {"expires": 3600.0}},
 }
 

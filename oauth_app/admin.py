@@ -1,19 +1,25 @@
-"""Connections in the admin: what an operator looks at. Status, last error, next refresh; no token anywhere."""
+"""Connections in the admin: what an operator looks at, and the few things to do about it. No token anywhere."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import BooleanField, Case, Count, ExpressionWrapper, Q, QuerySet, When
+from django.db.models import Case, Count, QuerySet, When
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from oauth_app.models import Connection, ConnectionEvent
+from oauth_app import operations
+from oauth_app.attention import attention_of
+from oauth_app.connections import shown_connections
+from oauth_app.models import Connection, ConnectionEvent, Issuer, ReturnOrigin, RevocationJob
 from oauth_app.providers import CUSTOM, PROVIDERS
-from secrets_app.admin import ReadOnlyAdmin, badge, moment
+from oauth_app.return_origins import record
+from secrets_app import audit
+from secrets_app.admin import ReadOnlyAdmin, actor_of, badge, moment, moment_column
 
 Status = Connection.Status
 # What needs a person comes first.
@@ -43,6 +49,26 @@ class ProviderFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(secret__registration__provider=self.value()) if self.value() else queryset
+
+
+class RevocationInline(admin.TabularInline):
+    """What became of the tokens that were given up."""
+
+    model = RevocationJob
+    verbose_name_plural = "Revocations"
+    fields = readonly_fields = ("created_at", "outcome", "failure_code", "attempts", "finished_at")
+    extra = 0
+    can_delete = False
+    show_change_link = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RevocationJob]:
+        return super().get_queryset(request).defer("document")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 class ConnectionEventInline(admin.TabularInline):
@@ -76,8 +102,10 @@ class ConnectionAdmin(ReadOnlyAdmin):
     list_display = (
         "secret",
         "status_badge",
+        "attention_codes",
         "last_error",
         "provider_or_host",
+        "connected_as",
         "token_expires",
         "next_refresh",
         "environment",
@@ -89,16 +117,41 @@ class ConnectionAdmin(ReadOnlyAdmin):
     search_help_text = "By secret (name or id), account, token host or error code."
     list_select_related = ("secret__registration", "environment", "account")
     ordering = (URGENCY.asc(), "secret__name")
-    inlines = (ConnectionEventInline,)
+    inlines = (ConnectionEventInline, RevocationInline)
     fieldsets = (
         (
             None,
-            {"fields": ("secret", "environment", "account", "provider", "grant_type", "token_host", "status_badge")},
+            {
+                "fields": (
+                    "secret",
+                    "environment",
+                    "account",
+                    "provider",
+                    "grant_type",
+                    "token_host",
+                    "certificate",
+                    "status_badge",
+                    "attention",
+                    "connected_as",
+                    "subject",
+                )
+            },
         ),
         ("Last error", {"fields": ("failure_code", "failure_message", "failure_count", "failed_at")}),
         (
             "Token",
-            {"fields": ("generation", "token_type", "scopes", "issued_at", "expires_at", "has_refresh_token", "facts")},
+            {
+                "fields": (
+                    "generation",
+                    "token_type",
+                    "scopes",
+                    "issued_at",
+                    "expires_at",
+                    "has_refresh_token",
+                    "refresh_token_expires_at",
+                    "facts",
+                )
+            },
         ),
         (
             "Schedule",
@@ -115,12 +168,30 @@ class ConnectionAdmin(ReadOnlyAdmin):
         ),
     )
 
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(
+                f"<uuid:connection_id>/{name}/",
+                self.admin_site.admin_view(operations.view_of(self, operation)),
+                name=f"oauth_app_connection_{name.replace('-', '_')}",
+            )
+            for name, operation in operations.OPERATIONS.items()
+        ]
+        return own + list(super().get_urls())
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # What is sealed is not even read.
-        has_refresh_token = ExpressionWrapper(Q(refresh_token__isnull=False), BooleanField())
-        connections: QuerySet[Any] = super().get_queryset(request).select_related(*self.list_select_related)
-        connections = connections.annotate(renewable=has_refresh_token)
-        return connections.defer("access_token", "refresh_token", "secret__registration__document")
+        return shown_connections(super().get_queryset(request))
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the operator may make links, refresh and disconnect."""
+        return request.user.has_perm("oauth_app.change_connection")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"may_operate": self.has_operate_permission(request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         counted = dict(Connection.objects.values_list("status").annotate(Count("pk")).order_by())
@@ -184,3 +255,100 @@ class ConnectionAdmin(ReadOnlyAdmin):
     @admin.display(description="refresh token", boolean=True)
     def has_refresh_token(self, connection: Any) -> bool:
         return bool(connection.renewable)
+
+    @admin.display(description="certificate", empty_value="–")
+    def certificate(self, connection: Connection) -> str | None:
+        certificate = connection.secret.registration.mtls_certificate
+        return f"{certificate.subject}, until {certificate.expires_at:%Y-%m-%d}" if certificate else None
+
+    @admin.display(description="attention", empty_value="–")
+    def attention_codes(self, connection: Any) -> SafeString | None:
+        found = attention_of(connection, timezone.now(), renewable=connection.renewable)
+        return format_html_join(", ", '<span title="{}">{}</span>', ((a.message, a.code) for a in found)) or None
+
+    @admin.display(description="attention", empty_value="–")
+    def attention(self, connection: Any) -> SafeString | None:
+        found = attention_of(connection, timezone.now(), renewable=connection.renewable)
+        rows = ((a.code, moment(a.since) or "", a.message) for a in found)
+        return format_html_join("", "<p><b>{}</b> {}<br>{}</p>", rows) or None
+
+
+@admin.register(RevocationJob)
+class RevocationJobAdmin(ReadOnlyAdmin):
+    """Tokens that were given up; also those of secrets that are gone."""
+
+    list_display = (
+        "secret_name",
+        "outcome_badge",
+        "failure_code",
+        "environment_name",
+        "account",
+        "requested",
+        "finished",
+    )
+    list_filter = ("outcome", "provider")
+    search_fields = ("secret_name", "secret_id", "account__slug")
+    search_help_text = "By secret (name or id) or account."
+    list_select_related = ("account",)
+    fields = (
+        "secret_name",
+        "secret_id",
+        "environment_name",
+        "account",
+        "mode",
+        "provider",
+        "outcome_badge",
+        "failure_code",
+        "attempts",
+        "created_at",
+        "finished_at",
+    )
+    requested = moment_column("created_at", "requested")
+    finished = moment_column("finished_at", "finished")
+    colours = {"revoked": "connected", "failed": "reauthorization_required", "pending": "refresh_failing"}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RevocationJob]:
+        return super().get_queryset(request).defer("document")
+
+    @admin.display(description="outcome", ordering="outcome")
+    def outcome_badge(self, job: RevocationJob) -> SafeString:
+        return badge(self.colours.get(job.outcome, "disconnected"), job.get_outcome_display())
+
+
+@admin.register(Issuer)
+class IssuerAdmin(ReadOnlyAdmin):
+    """Issuers whose metadata names a client's addresses."""
+
+    list_display = ("url", "fetched", "failed")
+    search_fields = ("url",)
+    search_help_text = "By address."
+    fetched = moment_column("fetched_at", "fetched")
+    failed = moment_column("failed_at", "last failure")
+
+
+@admin.register(ReturnOrigin)
+class ReturnOriginAdmin(admin.ModelAdmin):
+    """Where browsers may be sent back to after a consent."""
+
+    list_display = ("origin", "account", "created")
+    search_fields = ("origin", "account__slug")
+    search_help_text = "By origin or account."
+    list_select_related = ("account",)
+    fields = ("account", "origin")
+    created = moment_column("created_at", "created")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Another origin is another row: what was allowed until when stays readable in the audit record.
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ReturnOrigin, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        record(audit.Action.RETURN_ORIGIN_ALLOWED, obj, actor_of(request))
+
+    def delete_model(self, request: HttpRequest, obj: ReturnOrigin) -> None:
+        record(audit.Action.RETURN_ORIGIN_REMOVED, obj, actor_of(request))
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ReturnOrigin]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)

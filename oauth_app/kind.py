@@ -13,7 +13,7 @@ from knoxcall.api.errors import invalid
 from knoxcall.api.idempotency import Attempt
 from knoxcall.clock import iso
 from oauth_app.authorize import redirect_uri
-from oauth_app.models import Connection
+from oauth_app.models import Connection, GrantType
 from oauth_app.providers import PROVIDERS
 from secrets_app.kinds import SecretKind
 from secrets_app.models import Secret
@@ -40,16 +40,33 @@ class OAuth2Kind(SecretKind):
 
     def create(self, scope: Scope, data: Mapping[str, Any], attempt: Attempt) -> Secret:
         from oauth_app.api.serializers import NewOAuth2SecretSerializer
-        from oauth_app.create import create_oauth2_secret
+        from oauth_app.registrations import configured, create_oauth2_secret
 
         body = NewOAuth2SecretSerializer(data=data)
         body.is_valid(raise_exception=True)
         # Also checked under the account's lock; asked here so that nobody's issuer is called for a plan without OAuth2.
         check_oauth2_allowed(Account.objects.get(pk=scope.account_id))
-        return create_oauth2_secret(scope, body.new_secret(), body.oauth_client(), attempt=attempt)
+        said = body.validated_data
+        grant = GrantType(said.get("grant_type", GrantType.AUTHORIZATION_CODE))
+        configuration = configured(scope, said["provider"], grant, body.given())
+        return create_oauth2_secret(
+            scope,
+            body.new_secret(),
+            configuration.client(scope.account_id),
+            certificate=configuration.certificate,
+            attempt=attempt,
+        )
+
+    def dismantle(self, secret: Secret, scope: Scope) -> None:
+        from oauth_app.disconnect import dismantle
+
+        dismantle(secret)
 
     def answer(self, secret: Secret) -> dict[str, Any]:
-        answer: dict[str, Any] = {"redirect_uri": redirect_uri(secret.pk), "mtls_certificate_id": None}
+        answer: dict[str, Any] = {
+            "redirect_uri": redirect_uri(secret.pk),
+            "mtls_certificate_id": secret.registration.mtls_certificate_id,
+        }
         connection = base_connection(secret)
         if connection is not None and connection.failure_code:
             answer["connection_error"] = {
@@ -63,7 +80,7 @@ class OAuth2Kind(SecretKind):
         connections = Connection.objects.select_related("environment").defer("access_token", "refresh_token")
         return (
             queryset.select_related("registration")
-            .defer("registration__document")
+            .defer("registration__document", "registration__previous_client_secret")
             .prefetch_related(Prefetch("connections", connections))
         )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -24,6 +24,7 @@ from knoxcall.waiting import release_connection
 from oauth_app import schedule
 from oauth_app.calls import fetch_token
 from oauth_app.claim import hand_back, is_sendable
+from oauth_app.clients import open_client
 from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType
 from oauth_app.protocol.answers import TokenAnswer
 from oauth_app.protocol.client import OAuthClient
@@ -34,8 +35,10 @@ from oauth_app.protocol.errors import (
     ProviderUnavailable,
     TokenRequestFailed,
 )
+from oauth_app.protocol.identity import account_name
 from oauth_app.protocol.requests import grant_request, refresh_request
 from oauth_app.providers import ReplayPolicy
+from oauth_app.revocation import give_up_late
 from secrets_app.crypto.cipher import Plaintext, SealBroken
 
 logger = logging.getLogger(__name__)
@@ -55,11 +58,16 @@ class Postpone:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not send: only a person can help."""
+class News:
+    """What the history says about a change: a code, and our words for it."""
 
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp(News):
+    """Do not send: only a person can help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +86,16 @@ SEAL_BROKEN = ProviderUnavailable(
     "seal_broken", "What is stored for this connection does not open with the vault's keys."
 )
 
+PREVIOUS_SECRET_USED = News(
+    "previous_client_secret_in_use", "The provider refused the new client secret and took the previous one."
+)
 NOT_STORED = OutcomeUnknown("not_stored", "The provider answered, and its answer could not be stored.")
 
 
 def refresh(connection: Connection, registration: ClientRegistration) -> None:
     """Carry out the claimed attempt on ``connection`` and store what came of it. Raises only what is a fault of ours."""
     try:
-        client = OAuthClient.from_document(registration.document.open())
+        client = open_client(registration)
         refresh_token = connection.refresh_token.open() if connection.refresh_token else None
     except SealBroken as err:
         # A master key that is missing breaks all of them at once: they wait their back-off like any other failure.
@@ -114,7 +125,8 @@ def refresh(connection: Connection, registration: ClientRegistration) -> None:
 def _keep(connection: Connection, client: OAuthClient, answer: TokenAnswer, *, previous: Plaintext | None) -> None:
     """Store an answer. One that the database will not take must not leave the claim standing: its outcome is unknown."""
     try:
-        patiently(store_token, connection, client, answer, previous=previous)
+        if not patiently(store_token, connection, client, answer, previous=previous):
+            patiently(give_up_late, connection, client, answer)
     except (OperationalError, InterfaceError):
         raise
     except Exception:
@@ -156,7 +168,7 @@ def _call(client: OAuthClient, refresh_token: Plaintext | None) -> TokenAnswer:
     if refresh_token is None:
         return _grant(client)
     try:
-        return fetch_token(client, refresh_request(client, refresh_token))
+        return fetch_token(client, partial(refresh_request, refresh_token=refresh_token))
     except GrantDead:
         if not GrantType(client.grant_type).is_repeatable:
             raise
@@ -166,7 +178,7 @@ def _call(client: OAuthClient, refresh_token: Plaintext | None) -> TokenAnswer:
 
 def _grant(client: OAuthClient) -> TokenAnswer:
     try:
-        return fetch_token(client, grant_request(client))
+        return fetch_token(client, grant_request)
     except GrantDead as err:
         if client.grant_type != GrantType.PASSWORD:
             raise
@@ -197,14 +209,19 @@ def token_columns(
         "failure_reason": "",
         "failure_code": "",
         "failure_message": "",
-        "lease_owner": None,
-        "lease_expires_at": None,
-        "attempt_started_at": None,
+        "previous_client_secret_used_at": (connection.previous_client_secret_used_at or Now())
+        if answer.used_previous_secret
+        else None,
+        **_released(),
     }
     if answer.scopes is not None:
         columns["granted_scopes"] = list(answer.scopes)
     if answer.facts:
         columns["facts"] = {**connection.facts, **answer.facts}
+    if answer.refresh_token_expires_in is not None:
+        columns["refresh_token_expires_at"] = issued_at + timedelta(seconds=answer.refresh_token_expires_in)
+    elif not keep_refresh_token:
+        columns["refresh_token_expires_at"] = None
     has_refresh_token = keep_refresh_token and connection.refresh_token is not None
     if answer.refresh_token is not None:
         columns["refresh_token"] = _sealed(connection, "refresh_token", answer.refresh_token)
@@ -219,21 +236,30 @@ def token_columns(
 
 def store_token(
     connection: Connection, client: OAuthClient, answer: TokenAnswer, *, previous: Plaintext | None
-) -> None:
-    """Store a refreshed token: one UPDATE, fenced by the generation that it replaces. ``previous``: the refresh token we had."""
+) -> bool:
+    """Store a refreshed token: one UPDATE, fenced by the generation that it replaces. ``previous``: the refresh token we had.
+
+    False: the connection was renewed, ended or removed meanwhile, and the answer is not needed.
+    """
     columns = token_columns(connection, client, answer, issued_at=begun_at(connection), keep_refresh_token=True)
     columns |= {"stored_by": connection.lease_owner, "connected_at": Coalesce("connected_at", Now())}
+    if connection.generation == 0:
+        columns["connected_as"] = account_name(client.preset, answer.identity, answer.facts)
     if previous is not None:
         brought = answer.refresh_token
         columns["rotates"] = brought is not None and brought.reveal_bytes() != previous.reveal_bytes()
-    if _store(connection, columns, Status.CONNECTED, fence={"generation": connection.generation}):
+    news = (
+        PREVIOUS_SECRET_USED if answer.used_previous_secret and not connection.previous_client_secret_used_at else None
+    )
+    if _store(connection, columns, Status.CONNECTED, fence={"generation": connection.generation}, news=news):
         logger.info("refreshed connection %s: generation %d", connection.pk, connection.generation + 1)
-        return
+        return True
     current = Connection.objects.filter(pk=connection.pk).values_list("stored_by", flat=True).first()
     if current == connection.lease_owner:
         # Our own store, whose acknowledgement was lost with the database connection.
-        return
+        return True
     logger.warning("connection %s was renewed or removed meanwhile: this answer is not needed", connection.pk)
+    return False
 
 
 def store_failure(connection: Connection, client: OAuthClient | None, failure: TokenRequestFailed) -> None:
@@ -265,9 +291,8 @@ def store_failure(connection: Connection, client: OAuthClient | None, failure: T
     else:
         # Nothing was consumed by this attempt; what an earlier one left unknown stays unknown.
         columns["outcome_unknown_at"] = connection.outcome_unknown_at
-    if _store(
-        connection, columns, Status.REFRESH_FAILING, fence=_own(connection), code=failure.code, message=failure.message
-    ):
+    news = News(failure.code, failure.message)
+    if _store(connection, columns, Status.REFRESH_FAILING, fence=_own(connection), news=news):
         logger.warning("refresh of connection %s failed (%d in a row): %s", connection.pk, failures, failure.code)
 
 
@@ -283,32 +308,32 @@ def _store_ended(connection: Connection, end: GiveUp, **further: Any) -> None:
         **further,
     }
     status = Status.REAUTHORIZATION_REQUIRED
-    if _store(connection, columns, status, fence=_own(connection), code=end.code, message=end.message):
+    if _store(connection, columns, status, fence=_own(connection), news=end):
         logger.warning("connection %s needs a new consent: %s", connection.pk, end.code)
 
 
 def _store(
-    connection: Connection,
-    columns: dict[str, Any],
-    status: str,
-    *,
-    fence: dict[str, Any],
-    code: str = "",
-    message: str = "",
+    connection: Connection, columns: dict[str, Any], status: str, *, fence: dict[str, Any], news: News | None = None
 ) -> bool:
-    """Make one fenced UPDATE; with a change of state, its event in the same transaction. False: the fence stood elsewhere."""
+    """Make one fenced UPDATE; with a change of state, or with ``news``, its event in the same transaction.
+
+    False: the fence stood elsewhere.
+    """
     row = Connection.objects.filter(pk=connection.pk, **fence)
-    if connection.status == status:
+    changes = connection.status != status
+    if not changes and (news is None or status != Status.CONNECTED):
         return bool(row.update(**columns))
+    if changes:
+        columns = columns | {"status_changed_at": Now()}
     with transaction.atomic():
-        if not row.update(**columns, status_changed_at=Now()):
+        if not row.update(**columns):
             return False
         ConnectionEvent.objects.create(
             connection_id=connection.pk,
             previous_status=connection.status,
             status=status,
-            code=code[:64],
-            message=message[:500],
+            code=news.code[:64] if news else "",
+            message=news.message[:500] if news else "",
         )
     return True
 
@@ -354,8 +379,3 @@ def patiently(store: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             release_connection()
             time.sleep(pause)
             pause = min(1.0, pause * 2)
-
-
-def registrations_of(connections: list[Connection]) -> dict[uuid.UUID, ClientRegistration]:
-    """The client registrations of ``connections`` by secret id, in one statement."""
-    return ClientRegistration.objects.in_bulk([connection.secret_id for connection in connections])

@@ -15,8 +15,9 @@ from django.db import Error, InterfaceError, OperationalError, connections
 
 from knoxcall.waiting import release_connection
 from oauth_app.claim import claim_due, hand_back
+from oauth_app.clients import registrations_of
 from oauth_app.models import ClientRegistration, Connection
-from oauth_app.refresh import refresh, registrations_of
+from oauth_app.refresh import refresh
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Sweeper:
         while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
             free = self._wait_for_slots(left)
             claimed = claim_due(free) if free else []
-            registrations = registrations_of(claimed) if claimed else {}
+            registrations = registrations_of(connection.secret_id for connection in claimed) if claimed else {}
             for connection in claimed:
                 self._submit(connection, registrations.get(connection.secret_id))
             swept += len(claimed)

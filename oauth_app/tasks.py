@@ -9,7 +9,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown
 
-from oauth_app import authorize, discovery
+from oauth_app import authorize, clients, discovery, revocation
 from oauth_app.sweep import sweeper
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,21 @@ def finish_calls(**_: Any) -> None:
     sweeper().stop()
 
 
+@shared_task(name="oauth_app.tasks.revoke", acks_late=False)
+def revoke() -> None:
+    """Revoke at the providers what was given up."""
+    revocation.revoke_due()
+
+
 @shared_task(name="oauth_app.tasks.prune")
 def prune() -> None:
-    """Delete consents that ended or ran out more than a day ago."""
+    """Delete consents that ended or ran out more than a day ago, and erase whatever was kept for a day only."""
     if deleted := authorize.prune():
         logger.info("pruned %d consents", deleted)
+    if erased := clients.erase_previous_secrets():
+        logger.info("erased %d previous client secrets", erased)
+    if erased := revocation.prune():
+        logger.warning("gave up %d revocations after 24 hours", erased)
 
 
 @shared_task(name="oauth_app.tasks.refetch_issuers", acks_late=False)

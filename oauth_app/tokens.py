@@ -22,6 +22,7 @@ from knoxcall.context import seconds_left
 from knoxcall.marks import UseMarks
 from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
 from oauth_app.claim import claim_one
+from oauth_app.connections import ensure_connection, get_registration
 from oauth_app.models import Connection, GrantType
 from oauth_app.refresh import refresh
 from secrets_app.crypto.cipher import Plaintext, SealBroken
@@ -33,6 +34,8 @@ LONGEST_WAIT = 23.0
 # A Retry-After longer than this does not help: clients would rather hear the error.
 HELPFUL_RETRY = 5
 
+# Whoever insists on a call gets one, but a script in a loop must not hammer a provider that is down.
+INSISTENCE = timedelta(seconds=10)
 # A refresh is not begun with less time than this: cut off, it would leave an outcome unknown.
 SHORTEST_CALL = 5.0
 
@@ -57,20 +60,37 @@ class AccessToken:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a caller wants beyond a token that is valid."""
+
+    min_ttl: int = 0
+    force: bool = False
+    insists: bool = False
+
+
 def get_access_token(
-    scope: Scope, secret_id: uuid.UUID, *, environment: str | None = None, min_ttl: int = 0, force_refresh: bool = False
+    scope: Scope,
+    secret_id: uuid.UUID,
+    *,
+    environment: str | None = None,
+    min_ttl: int = 0,
+    force_refresh: bool = False,
+    insists: bool = False,
 ) -> AccessToken:
     """Return a valid access token of an OAuth2 secret.
 
     ``min_ttl`` asks for seconds that it should still live, at most half its lifetime; ``force_refresh`` for a new one. Both are
-    best effort: while a valid token is there it is served, with ``refresh_error``. Raises ``NotFound``, ``InvalidType``,
+    best effort: while a valid token is there it is served, with ``refresh_error``. ``insists`` calls the provider although a
+    failure's pause runs, but not sooner than ten seconds after that failure. Raises ``NotFound``, ``InvalidType``,
     ``ValidationFailed`` (environment) and ``TokenUnavailable`` with its reason.
     """
     seen = _look(scope, secret_id, environment) or _explain_absence(scope, secret_id, environment)
     if seen.secret.is_expired(seen.now) and seen.secret.strict_expiry_enforcement:
         raise TokenUnavailable("The secret has expired, and its expiry is enforced.", reason="secret_expired")
     if _is_wanting(seen, min_ttl=min_ttl, force=force_refresh):
-        seen = _renewed(seen, lambda: _look(scope, secret_id, environment), min_ttl=min_ttl, force=force_refresh)
+        wish = _Wish(min_ttl=min_ttl, force=force_refresh, insists=insists)
+        seen = _renewed(seen, lambda: _look(scope, secret_id, environment), wish)
     if not seen.is_valid(seen.now):
         raise _failure(seen)
     uses.note(Connection.objects.all(), seen.pk)
@@ -84,6 +104,19 @@ def get_access_token(
         ) from None
 
 
+def refresh_now(scope: Scope, secret_id: uuid.UUID, *, environment: str | None) -> AccessToken:
+    """Renew the token at once, and return what there is then; raises what ``get_access_token`` raises.
+
+    A grant that needs no person is made again although it was ended, and in an environment where it was never made.
+    """
+    registration = get_registration(scope, secret_id)
+    if GrantType(registration.grant_type).is_repeatable:
+        connection = ensure_connection(scope, registration.secret, environment)
+        revived = Connection.objects.filter(pk=connection.pk, status=Status.DISCONNECTED)
+        revived.update(status=Status.NOT_CONNECTED, status_changed_at=Now(), refresh_due_at=Now())
+    return get_access_token(scope, secret_id, environment=environment, force_refresh=True, insists=True)
+
+
 def first_fetch(connection: Connection) -> None:
     """Fetch the first token of a grant that needs no person. A failure is stored with the connection, not raised."""
 
@@ -91,7 +124,7 @@ def first_fetch(connection: Connection) -> None:
         return _find(Connection.objects.filter(pk=connection.pk))
 
     try:
-        _renewed(look(), look, min_ttl=0, force=False)
+        _renewed(look(), look, _Wish())
     except TokenUnavailable:
         return
 
@@ -146,14 +179,16 @@ def _has_means(seen: Any) -> bool:
     return _can_refresh(seen) or seen.access_token is not None
 
 
-def _is_backing_off(seen: Any) -> bool:
+def _is_backing_off(seen: Any, wish: _Wish) -> bool:
     """Whether a failure was stored and its pause runs: then the answer is that failure, in every process, without a call."""
+    if wish.insists and seen.failed_at is not None and seen.now - seen.failed_at > INSISTENCE:
+        return False
     return bool(
         seen.status == Status.REFRESH_FAILING and seen.refresh_due_at is not None and seen.refresh_due_at > seen.now
     )
 
 
-def _renewed(seen: Any, look: Any, *, min_ttl: int, force: bool) -> Any:
+def _renewed(seen: Any, look: Any, wish: _Wish) -> Any:
     """Renew the token or wait for whoever does; returns the row as it is after that, however it went."""
     generation = seen.generation
     try:
@@ -167,7 +202,7 @@ def _renewed(seen: Any, look: Any, *, min_ttl: int, force: bool) -> Any:
                     seen = settled
                 if seen.generation != generation:
                     return seen
-                if _is_backing_off(seen) or not _is_wanting(seen, min_ttl=min_ttl, force=force):
+                if _is_backing_off(seen, wish) or not _is_wanting(seen, min_ttl=wish.min_ttl, force=wish.force):
                     return seen
                 if seconds_left(SHORTEST_CALL) < SHORTEST_CALL:
                     return seen
@@ -236,6 +271,8 @@ def _failure(seen: Any) -> TokenUnavailable:
             if seen.failure_reason == "provider_unavailable" and wait <= HELPFUL_RETRY
             else None,
         )
+    if seen.status == Status.DISCONNECTED:
+        return TokenUnavailable("The secret was disconnected.", reason="not_connected")
     if seen.access_token is None:
         return TokenUnavailable("The secret is not connected: nobody has consented yet.", reason="not_connected")
     return TokenUnavailable(

@@ -56,6 +56,11 @@ def badge(modifier: str, text: str) -> SafeString:
     return format_html('<span class="kc-badge kc-badge--{}">{}</span>', modifier, text)
 
 
+def actor_of(request: HttpRequest) -> audit.Actor:
+    """The operator who is logged in."""
+    return audit.Actor(request.user.get_username(), request.META.get("REMOTE_ADDR") or None)
+
+
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Looking, not touching: what the API and the workers write is changed through them."""
 
@@ -142,7 +147,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     @admin.action(description="Revoke the selected keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """Revoke at once; a revoked key never opens anything again."""
-        actor = audit.Actor(request.user.get_username(), request.META.get("REMOTE_ADDR") or None)
+        actor = actor_of(request)
         revoked = 0
         for key in queryset.filter(revoked_at=None):
             with transaction.atomic():

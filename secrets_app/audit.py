@@ -20,9 +20,15 @@ class Action(StrEnum):
     COLLECTION_CREATED = "collection.created"
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
+    CONSENT_LINK_CREATED = "consent.link_created"
     CONSENT_STARTED = "consent.started"
     CONSENT_COMPLETED = "consent.completed"
     CONSENT_FAILED = "consent.failed"
+    CONNECTION_ENDED = "connection.ended"
+    TOKENS_REVOKED = "connection.revoked"
+    CLIENT_CHANGED = "client.changed"
+    RETURN_ORIGIN_ALLOWED = "return_origin.allowed"
+    RETURN_ORIGIN_REMOVED = "return_origin.removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from django.test import Client
 from billing_app.accounts import create_account
 from billing_app.models import Account
 from knoxcall.api.idempotency import NoKey
-from oauth_app.authorize import Callback, Started, complete, start_bare
-from oauth_app.create import create_oauth2_secret
+from oauth_app.authorize import Started, create_link, start_bare, start_by_link
+from oauth_app.complete import Callback, complete
 from oauth_app.models import Connection
 from oauth_app.protocol.client import OAuthClient
+from oauth_app.registrations import create_oauth2_secret
 from secrets_app.api_keys import create_api_key
 from secrets_app.audit import Actor
 from secrets_app.certificate_files.reading import read
@@ -54,6 +55,9 @@ class Caller:
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
         return self.request("POST", path, body, **headers)
+
+    def patch(self, path: str, body: Any, **headers: str) -> Any:
+        return self.request("PATCH", path, body, **headers)
 
     def delete(self, path: str, **headers: str) -> Any:
         return self.request("DELETE", path, **headers)
@@ -116,19 +120,40 @@ def a_client(provider: Any, **further: Any) -> OAuthClient:
     return OAuthClient(**values)
 
 
-def an_oauth2_secret(caller: Caller, client: OAuthClient, name: str = "an-oauth2", **further: Any) -> Connection:
+def an_oauth2_secret(
+    caller: Caller,
+    client: OAuthClient,
+    name: str = "an-oauth2",
+    *,
+    certificate: Certificate | None = None,
+    **further: Any,
+) -> Connection:
     """The connection of a new OAuth2 secret in its base environment."""
-    secret = create_oauth2_secret(caller.scope, NewSecret(name=name, **further), client, attempt=NoKey())
+    secret = create_oauth2_secret(
+        caller.scope, NewSecret(name=name, **further), client, certificate=certificate, attempt=NoKey()
+    )
     return Connection.objects.get(secret=secret)
 
 
 def consent(connection: Connection, browser: Any) -> Connection:
-    """Let a person consent to ``connection`` at the fake provider; returns the row as it is after that."""
-    started = start_bare(connection.secret_id, actor=Actor("browser"))
+    """Let a person consent to ``connection`` at the fake provider, by the bare start; returns the row as it is after that."""
+    return _consented(connection, browser, start_bare(connection.secret_id, actor=Actor("browser")))
+
+
+def consent_by_link(
+    caller: Caller, connection: Connection, browser: Any, *, environment: str | None = None
+) -> Connection:
+    """The same by a consent link; returns the connection of ``environment``, the base environment unless named."""
+    link = create_link(caller.scope, connection.secret_id, environment=environment)
+    token = dict(parse_qsl(urlsplit(link.url).query))["link"]
+    return _consented(link.connection, browser, start_by_link(token, actor=Actor("browser")))
+
+
+def _consented(connection: Connection, browser: Any, started: Any) -> Connection:
     assert isinstance(started, Started), started
     answer = browser.get(started.url, allow_redirects=False)
     brought = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
-    callback = Callback(state=brought["state"], code=brought.get("code"), error=brought.get("error"))
+    callback = Callback.of(brought)
     outcome = complete(connection.secret_id, callback, cookie=started.cookie_value, actor=Actor("browser"))
     assert outcome.code.startswith("connected"), outcome
     return Connection.objects.get(pk=connection.pk)

@@ -17,14 +17,27 @@ from django.utils import timezone
 from billing_app.accounts import plan_changed
 from billing_app.admin import AccountAdmin
 from billing_app.models import Account
-from oauth_app.models import Connection, ConnectionEvent
+from oauth_app.models import Connection, ConnectionEvent, Issuer, ReturnOrigin, RevocationJob
+from oauth_app.return_origins import allow_origin
 from secrets_app import api_keys
+from secrets_app.audit import Actor
 from secrets_app.models import ApiKey, AuditEvent, Certificate, Collection, Secret
 from tests.factories import Caller, a_certificate, a_client, a_string, an_account, an_oauth2_secret
 from tests.support.certificates import chain, issue
 
-OURS = {Account, Secret, Collection, Certificate, ApiKey, AuditEvent, Connection}
-READ_ONLY = sorted(OURS - {Account}, key=lambda model: model.__name__)
+OURS = {
+    Account,
+    Secret,
+    Collection,
+    Certificate,
+    ApiKey,
+    AuditEvent,
+    Connection,
+    RevocationJob,
+    ReturnOrigin,
+    Issuer,
+}
+READ_ONLY = sorted(OURS - {Account, ReturnOrigin}, key=lambda model: model.__name__)
 PLANTED = "planted-7f3a"
 
 
@@ -58,6 +71,9 @@ class Vault:
             AuditEvent: AuditEvent.objects.first(),
             Connection: self.connected,
             Certificate: self.certificate,
+            RevocationJob: RevocationJob.objects.first(),
+            ReturnOrigin: ReturnOrigin.objects.get(),
+            Issuer: Issuer.objects.get(),
         }
 
 
@@ -74,6 +90,10 @@ def vault(db, provider) -> Vault:
     an_oauth2_secret(caller, a_client(provider), "pending")
     ConnectionEvent.objects.create(connection=connected, previous_status="connected", status="refresh_failing")
     certificate = a_certificate(caller, passphrase=f"{PLANTED}-passphrase")
+    ended = an_oauth2_secret(caller, a_client(provider, revocation_url=provider.revoke_url, **credentials), "ended")
+    assert caller.post(f"/v1/secrets/{ended.secret_id}/oauth2/disconnect", {}).status_code == 200
+    allow_origin(caller.account, "https://app.example.com", actor=Actor("test"))
+    Issuer.objects.create(url="https://issuer.example", metadata={})
     return Vault(caller, string, connected, failing, certificate)
 
 

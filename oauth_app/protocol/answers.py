@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -28,6 +28,7 @@ from oauth_app.protocol.errors import (
     TokenRequestFailed,
     plain_code,
 )
+from oauth_app.protocol.identity import Identity, read_id_token
 from secrets_app.crypto.cipher import Plaintext
 
 # Turned away before it was looked at: too slow, too early, too many, not now.
@@ -41,7 +42,8 @@ _MAX_FACT = 500
 class TokenAnswer:
     """A token. ``expires_in`` is seconds from when the request was sent, ``None`` where it does not expire.
 
-    ``scopes`` is what was granted, ``None`` where the answer does not say; ``facts`` is what it tells of the account.
+    ``scopes`` is what was granted, ``None`` where the answer does not say; ``facts`` is what it tells of the account, and
+    ``identity`` what an `id_token` does. ``refresh_token_expires_in`` is seconds, where the provider says so.
     """
 
     access_token: Plaintext
@@ -50,6 +52,18 @@ class TokenAnswer:
     expires_in: int | None
     scopes: tuple[str, ...] | None
     facts: dict[str, Any] = field(default_factory=dict)
+    identity: Identity = field(default_factory=Identity)
+    refresh_token_expires_in: int | None = None
+    # Whether it was had with the client secret that had been replaced.
+    used_previous_secret: bool = False
+
+
+def read_fragment(client: OAuthClient, fields: Mapping[str, str]) -> TokenAnswer:
+    """Return the token that the implicit grant brought in the fragment (RFC 6749 §4.2.2). Raises ``TokenRequestFailed``.
+
+    A refresh token has no place in it and is left where it is.
+    """
+    return replace(_token(client, dict(fields)), refresh_token=None, refresh_token_expires_in=None)
 
 
 def read_answer(client: OAuthClient, *, status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
@@ -61,6 +75,8 @@ def read_answer(client: OAuthClient, *, status: int, headers: Mapping[str, str],
         if "error" in data or data.get("ok") is False:
             raise _from_error(status, data, headers)
         return _token(client, data)
+    if data is not None and (code := _in_words(client, status, data)):
+        raise _permanent(code)
     if data is not None and "error" in data:
         raise _from_error(status, data, headers)
     raise _from_status(status, headers)
@@ -77,13 +93,27 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _in_words(client: OAuthClient, status: int, data: Mapping[str, Any]) -> str | None:
+    """The code that a provider means which tells some errors in words only."""
+    words = client.preset.error_words
+    if not words or not 400 <= status < 500 or status in _NOTHING_CONSUMED:
+        return None
+    said = data.get("error_description") or data.get("message")
+    return words.get(said.lower().removesuffix(".")) if isinstance(said, str) else None
+
+
+def _permanent(code: str) -> TokenRequestFailed:
+    if code in DEAD_GRANT:
+        return GrantDead(code, "The provider says that the grant is no longer valid.")
+    return ClientRefused(code, "The provider refuses our client credentials or what they ask for.")
+
+
 def _from_error(status: int, data: Mapping[str, Any], headers: Mapping[str, str]) -> TokenRequestFailed:
     code = plain_code(data.get("error"))
-    if status in (400, 401) or 200 <= status < 300:
-        if code in DEAD_GRANT:
-            return GrantDead(code, "The provider says that the grant is no longer valid.")
-        if code in CLIENT_REFUSED:
-            return ClientRefused(code, "The provider refuses our client credentials or what they ask for.")
+    # A token endpoint answers 401 to a client that it does not know (RFC 6749 §5.2), whatever it calls that.
+    is_known = code in DEAD_GRANT | CLIENT_REFUSED or (status == 401 and code == "access_denied")
+    if is_known and (status in (400, 401) or 200 <= status < 300):
+        return _permanent(code)
     message, retry_after = f"The provider answered with an error (status {status}).", read_retry_after(headers)
     broke_off = status < 300 and code in BROKE_OFF
     unspoken = (
@@ -112,14 +142,28 @@ def _token(client: OAuthClient, data: dict[str, Any]) -> TokenAnswer:
     if not isinstance(access_token, str) or not re.fullmatch(r"[\x20-\x7e]+", access_token):
         raise OutcomeUnknown("no_access_token", "The provider's answer holds no access token.")
     refresh_token = _text(source.get("refresh_token"))
+    unit = 1000 if client.preset.lifetimes_in_milliseconds else 1
     return TokenAnswer(
         access_token=Plaintext(access_token),
         refresh_token=Plaintext(refresh_token) if refresh_token else None,
         token_type=read_token_type(source.get("token_type")),
-        expires_in=read_lifetime(source.get("expires_in"), default=client.default_expires_in),
-        scopes=_read_scopes(client, source.get("scope")),
-        facts={name: kept for name in client.preset.facts if (kept := _small(data.get(name))) is not None},
+        expires_in=read_lifetime(source.get("expires_in"), default=client.default_expires_in, unit=unit),
+        scopes=_read_scopes(client, source.get(client.preset.scope_field)),
+        facts=read_facts(client.preset.facts, data),
+        identity=read_id_token(data.get("id_token")),
+        refresh_token_expires_in=read_lifetime(_refresh_token_lifetime(source), default=None, unit=unit),
     )
+
+
+def _refresh_token_lifetime(source: Mapping[str, Any]) -> Any:
+    # No RFC has it; these are the spellings in use.
+    names = ("refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in")
+    return next((source[name] for name in names if name in source), None)
+
+
+def read_facts(names: Iterable[str], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``names`` that ``data`` has a short text, a number or a flat object of them for."""
+    return {name: kept for name in names if (kept := _small(data.get(name))) is not None}
 
 
 def read_token_type(value: Any) -> str:
@@ -129,12 +173,15 @@ def read_token_type(value: Any) -> str:
     return value
 
 
-def read_lifetime(value: Any, *, default: int | None) -> int | None:
-    """Whole seconds out of a number or its text. Zero, negative or unreadable counts as missing: ``default``."""
+def read_lifetime(value: Any, *, default: int | None, unit: int = 1) -> int | None:
+    """Whole seconds out of a number or its text, of which ``unit`` make one.
+
+    Zero, negative or unreadable counts as missing: ``default``.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return default
     try:
-        seconds = float(value) if not isinstance(value, str) or len(value) <= 20 else math.nan
+        seconds = float(value) / unit if not isinstance(value, str) or len(value) <= 20 else math.nan
     except (ValueError, OverflowError):
         return default
     if not math.isfinite(seconds) or seconds < 1:
@@ -170,7 +217,9 @@ def _read_scopes(client: OAuthClient, value: Any) -> tuple[str, ...] | None:
 
 
 def _small(value: Any) -> Any:
-    """A fact worth keeping: a short text, or a flat object of them."""
+    """A fact worth keeping: a short text, a number, or a flat object of them."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)[:_MAX_FACT] if abs(value) < 10**30 else None
     if isinstance(value, str):
         return (_text(value) or "")[:_MAX_FACT] or None
     if isinstance(value, dict):

@@ -31,6 +31,8 @@ CLIENT_REFUSED = frozenset(
         "redirect_uri_mismatch",
     }
 )
+# Of these the ones that say that the provider does not know the client secret: it looked at nothing else.
+WRONG_CREDENTIALS = frozenset({"invalid_client", "incorrect_client_credentials", "bad_client_secret"})
 # Said with a 200: something went wrong at the provider, after it had begun (Slack's own words for it).
 BROKE_OFF = frozenset({"fatal_error", "internal_error", "server_error"})
 # Said by the provider itself with a 5xx: it did not look at the request. Any other 5xx may have consumed the refresh token,
@@ -80,7 +82,13 @@ class OutcomeUnknown(TokenRequestFailed):
 
 
 def plain_code(code: object) -> str:
-    """A provider's error code as far as it can be shown: lower-case words. Anything else could hold anything."""
-    if isinstance(code, str) and len(code) <= 64 and re.fullmatch(r"[a-z]{2,20}(?:_[a-z]{1,20}){0,4}", code):
+    """A provider's error code as far as it can be shown: lower-case words. Anything else could hold anything.
+
+    What follows a colon is left out: some put the description there.
+    """
+    if not isinstance(code, str):
+        return "unrecognised_error"
+    code = code.partition(":")[0]
+    if len(code) <= 64 and re.fullmatch(r"[a-z]{2,20}(?:_[a-z]{1,20}){0,4}", code):
         return code
     return "unrecognised_error"

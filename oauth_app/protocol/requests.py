@@ -7,15 +7,21 @@ changed scope after the refresh token was consumed, and loses the status of ever
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote_plus
+from urllib.parse import parse_qsl, quote_plus
 
-from oauthlib.oauth2 import BackendApplicationClient, LegacyApplicationClient, WebApplicationClient
+from oauthlib.oauth2 import (
+    BackendApplicationClient,
+    LegacyApplicationClient,
+    MobileApplicationClient,
+    WebApplicationClient,
+)
 from requests_oauthlib import OAuth2Session
 
 from oauth_app.protocol.client import OAuthClient
-from oauth_app.providers import TokenAuthMethod
+from oauth_app.providers import BodyFormat, TokenAuthMethod
 from secrets_app.crypto.cipher import Plaintext
 
 
@@ -37,7 +43,7 @@ def new_code_verifier() -> str:
 
 
 def authorization_url(client: OAuthClient, *, redirect_uri: str, state: str, code_verifier: str | None) -> str:
-    """Where to send the browser (RFC 6749 §4.1.1), with an S256 challenge where there is a verifier (RFC 7636 §4.3).
+    """Where to send the browser (RFC 6749 §4.1.1, §4.2.1), with an S256 challenge where there is a verifier (RFC 7636 §4.3).
 
     A query that the configured address has already survives, repeated parameters included.
     """
@@ -45,7 +51,8 @@ def authorization_url(client: OAuthClient, *, redirect_uri: str, state: str, cod
     if code_verifier is not None:
         challenge = WebApplicationClient(client.client_id).create_code_challenge(code_verifier, "S256")
         params |= {"code_challenge": challenge, "code_challenge_method": "S256"}
-    with OAuth2Session(client_id=client.client_id, redirect_uri=redirect_uri, scope=client.scope or None) as session:
+    kind = MobileApplicationClient if client.grant_type == "implicit" else WebApplicationClient
+    with OAuth2Session(client=kind(client.client_id), redirect_uri=redirect_uri, scope=client.scope or None) as session:
         url, _ = session.authorization_url(client.auth_url, state=state, **params)
     return str(url)
 
@@ -59,7 +66,7 @@ def code_request(client: OAuthClient, *, code: str, redirect_uri: str, code_veri
         include_client_id=_sends_client_id(client),
         **_extra(client),
     )
-    return _token_request(client, body)
+    return _token_request(client, client.token_endpoint, body)
 
 
 def refresh_request(client: OAuthClient, refresh_token: Plaintext) -> TokenRequest:
@@ -69,7 +76,7 @@ def refresh_request(client: OAuthClient, refresh_token: Plaintext) -> TokenReque
     body = WebApplicationClient(client.client_id).prepare_refresh_body(
         refresh_token=refresh_token.reveal(), scope=scope, **extra
     )
-    return _token_request(client, body)
+    return _token_request(client, client.refresh_endpoint, body)
 
 
 def grant_request(client: OAuthClient) -> TokenRequest:
@@ -89,12 +96,12 @@ def grant_request(client: OAuthClient) -> TokenRequest:
         )
     else:
         raise ValueError(f"the grant {client.grant_type} needs a person")
-    return _token_request(client, body)
+    return _token_request(client, client.token_endpoint, body)
 
 
 def _sends_client_id(client: OAuthClient) -> bool:
-    # With Basic the header says it; a public client has no other way to say who it is.
-    return client.token_auth_method is not TokenAuthMethod.BASIC
+    # With Basic the header says it; a public client has no other way, and one that shows a certificate must (RFC 8705 §2).
+    return client.token_auth_method is not TokenAuthMethod.BASIC or client.certificate is not None
 
 
 def _extra(client: OAuthClient) -> dict[str, str]:
@@ -104,10 +111,17 @@ def _extra(client: OAuthClient) -> dict[str, str]:
     return extra
 
 
-def _token_request(client: OAuthClient, body: str) -> TokenRequest:
+def basic_authorization(client: OAuthClient) -> str:
+    """The header's value. Both parts are form-encoded before they are joined and base64-encoded (RFC 6749 §2.3.1)."""
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _token_request(client: OAuthClient, url: str, body: str) -> TokenRequest:
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     if client.token_auth_method is TokenAuthMethod.BASIC:
-        # RFC 6749 §2.3.1: both are form-encoded before they are joined and base64-encoded.
-        pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    return TokenRequest(client.token_url, headers, body.encode())
+        headers["Authorization"] = basic_authorization(client)
+    if client.preset.token_body is BodyFormat.JSON:
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(dict(parse_qsl(body, keep_blank_values=True)))
+    return TokenRequest(url, headers, body.encode())

@@ -75,6 +75,7 @@ _SALESFORCE = Provider(
             pattern=r"(?:login|test)\.salesforce\.com|[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?"
             r"(?:\.(?:demo|develop|free|patch|sandbox|scratch|trailblaze))?\.my\.salesforce\.com",
             default="login.salesforce.com",
+            client_credentials_pattern=r".+\.my\.salesforce\.com",
             meaning="login.salesforce.com, test.salesforce.com or the org's My Domain",
         ),
     ),
@@ -105,6 +106,7 @@ _MICROSOFT = Provider(
             name="tenant",
             pattern=r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
             default="common",
+            client_credentials_pattern=r"(?!(?:common|organizations|consumers)$).+",
             meaning="a directory's id or domain, or common, organizations, consumers",
         ),
     ),

@@ -67,6 +67,8 @@ class Variable:
     """Ends the sentence "Must be …"."""
     default: str | None = None
     """``None``: the request must name it."""
+    client_credentials_pattern: str | None = None
+    """A narrower pattern, for the grant where nobody consents and the address has to say whose data it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.db.models.functions import Now
 from django.test import Client
 
-from oauth_app import authorize
+from oauth_app import authorize, complete
 from oauth_app.fake_provider import Answer
 from oauth_app.models import AuthorizationRequest, Connection
 from secrets_app.models import AuditEvent
@@ -252,14 +252,14 @@ def test_what_was_granted_is_stored_as_the_provider_says_it(person, connection, 
 
 def test_a_database_that_is_away_when_the_token_came_loses_no_consent(person, connection, monkeypatch):
     failures = iter([OperationalError("away"), OperationalError("away")])
-    store = authorize._store
+    store = complete._store
 
     def flaky(*args: Any) -> Any:
         for failure in failures:
             raise failure
         return store(*args)
 
-    monkeypatch.setattr(authorize, "_store", flaky)
+    monkeypatch.setattr(complete, "_store", flaky)
     assert person.consent(connection).status_code == 200
 
 
@@ -267,7 +267,7 @@ def test_a_fault_of_ours_in_the_exchange_ends_the_consent(person, connection, mo
     def broken(*args: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(authorize, "_exchange", broken)
+    monkeypatch.setattr(complete, "_exchange", broken)
     person.client.raise_request_exception = False
     back = person.at_provider(person.start(connection))
     assert person.come_back(back).status_code == 500
@@ -322,7 +322,7 @@ class TestBareStart:
         assert person.client.get("/auth/oauth2/callback/no-uuid").status_code == 404
 
     def test_other_methods_are_405(self, person, connection):
-        assert person.client.post(f"/auth/oauth2/callback/{connection.secret_id}").status_code == 405
+        assert person.client.put(f"/auth/oauth2/callback/{connection.secret_id}").status_code == 405
         assert person.client.head(f"/auth/oauth2/callback/{connection.secret_id}").status_code == 405
         assert not AuthorizationRequest.objects.exists()
 

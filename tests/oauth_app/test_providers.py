@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from knoxcall.addresses import check_url
-from oauth_app.api.serializers import RESERVED_PARAMS
+from oauth_app.api.fields import RESERVED_PARAMS
 from oauth_app.models import GrantType
 from oauth_app.providers import CUSTOM, PROVIDERS, Provider, RevocationStyle
 

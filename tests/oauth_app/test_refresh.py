@@ -10,9 +10,10 @@ from django.db.models.functions import Now
 
 from oauth_app import refresh as refresh_module
 from oauth_app.claim import claim_due, claim_one
+from oauth_app.clients import registrations_of
 from oauth_app.fake_provider import Answer, Drop, RefreshTokens
 from oauth_app.models import Connection, ConnectionEvent
-from oauth_app.refresh import refresh, registrations_of, store_token
+from oauth_app.refresh import refresh, store_token
 from secrets_app.crypto.cipher import Ciphertext
 from tests.factories import Caller, a_client, age, an_oauth2_secret, consent
 
@@ -50,7 +51,7 @@ def by_password(db, provider) -> Connection:
 def run(connection: Connection) -> Connection:
     """Claim and refresh it, as a worker does; returns the row as it is then."""
     (claimed,) = claim_due(5)
-    refresh(claimed, registrations_of([claimed])[claimed.secret_id])
+    refresh(claimed, registrations_of([claimed.secret_id])[claimed.secret_id])
     return Connection.objects.get(pk=connection.pk)
 
 
@@ -245,7 +246,7 @@ def test_events_are_written_on_a_change_of_state_only(connected, provider):
 def test_a_store_that_was_overtaken_changes_nothing(connected, provider, client):
     (claimed,) = claim_due(1)
     Connection.objects.update(generation=5, stored_by=None)
-    refresh(claimed, registrations_of([claimed])[claimed.secret_id])
+    refresh(claimed, registrations_of([claimed.secret_id])[claimed.secret_id])
     after = Connection.objects.get()
     assert after.generation == 5
     assert revealed(after.access_token) == revealed(connected.access_token)
@@ -255,7 +256,7 @@ def test_a_failure_that_was_overtaken_changes_nothing(connected, provider):
     (claimed,) = claim_due(1)
     Connection.objects.update(generation=5, lease_owner=None, lease_expires_at=None)
     provider.revoke_grants()
-    refresh(claimed, registrations_of([claimed])[claimed.secret_id])
+    refresh(claimed, registrations_of([claimed.secret_id])[claimed.secret_id])
     after = Connection.objects.get()
     assert after.status == Status.CONNECTED
     assert after.refresh_token is not None
@@ -263,7 +264,7 @@ def test_a_failure_that_was_overtaken_changes_nothing(connected, provider):
 
 def test_a_connection_deleted_during_the_call_stays_deleted(connected, provider):
     (claimed,) = claim_due(1)
-    registration = registrations_of([claimed])[claimed.secret_id]
+    registration = registrations_of([claimed.secret_id])[claimed.secret_id]
     connected.secret.delete()
     refresh(claimed, registration)
     assert not Connection.objects.exists()
@@ -308,7 +309,7 @@ def test_a_connection_that_does_not_open_waits_its_back_off(connected, provider)
 def test_one_refresh_is_one_write(provider, http, django_assert_num_queries):
     connection = age(consent(an_oauth2_secret(Caller(), a_client(provider)), http), expires_in=600)
     (claimed,) = claim_due(1)
-    registration = registrations_of([claimed])[claimed.secret_id]
+    registration = registrations_of([claimed.secret_id])[claimed.secret_id]
     connection.refresh_token.open()  # the key is in the process
     with django_assert_num_queries(1):
         refresh(claimed, registration)

@@ -1,4 +1,4 @@
-"""What we are to a provider, the connections we hold there, the consents under way, and what became of them."""
+"""The connections we hold at providers, what became of them, and the tokens that we gave up."""
 
 from __future__ import annotations
 
@@ -7,73 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from billing_app.models import Account
-from oauth_app.protocol.metadata import MAX_ISSUER_LENGTH
-from oauth_app.providers import CUSTOM, PROVIDERS
 from secrets_app.crypto.fields import SealedField
-from secrets_app.models import Environment, Secret
-
-
-class GrantType(models.TextChoices):
-    """How a token is had: RFC 6749 §4."""
-
-    AUTHORIZATION_CODE = "authorization_code", "Authorization code"
-    CLIENT_CREDENTIALS = "client_credentials", "Client credentials"
-    PASSWORD = "password", "Password"
-    IMPLICIT = "implicit", "Implicit"
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether the grant can be made again without a person."""
-        return self in (GrantType.CLIENT_CREDENTIALS, GrantType.PASSWORD)
-
-
-class ClientRegistration(models.Model):
-    """What we are to a provider: the client that an OAuth2 secret was created with (RFC 6749 §2).
-
-    Everything that was typed in is sealed as one document; what operators need to see and the schedule to sort by is beside it.
-    """
-
-    secret = models.OneToOneField(Secret, on_delete=models.CASCADE, primary_key=True, related_name="registration")
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
-    provider = models.CharField(max_length=50)
-    grant_type = models.CharField(max_length=20, choices=GrantType)
-    scopes: Any = models.JSONField(default=list)
-    token_host = models.CharField(max_length=260, help_text="Host and port of the token endpoint.")
-    document = SealedField()
-    # Counts writes of the document, from 1: the secret's value_version.
-    version = models.PositiveIntegerField(default=1)
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        verbose_name = "client registration"
-        indexes = [
-            models.Index(fields=["provider"], name="registration_by_provider")
-        ]  # the admin's and the list's filter
-
-    def __str__(self) -> str:
-        return f"{self.provider} ({self.grant_type})"
-
-    @property
-    def provider_label(self) -> str:
-        """What people call the provider; of a custom one all that is known is its host."""
-        return self.token_host if self.provider == CUSTOM else PROVIDERS[self.provider].label
-
-
-class Issuer(models.Model):
-    """What an issuer said of itself when it was last asked (RFC 8414): public facts, shared by all accounts that name it."""
-
-    # As it was typed, character for character: that is what makes it this issuer.
-    url = models.CharField(max_length=MAX_ISSUER_LENGTH, unique=True)
-    metadata: Any = models.JSONField(help_text="The members that are used here, checked.")
-    fetched_at = models.DateTimeField(db_default=Now())
-    failed_at = models.DateTimeField(null=True, help_text="The last try, where it failed.")
-
-    def __str__(self) -> str:
-        return self.url
+from secrets_app.models import Environment, Mode, Secret
 
 
 class Connection(models.Model):
@@ -105,6 +44,13 @@ class Connection(models.Model):
     facts: Any = models.JSONField(
         default=dict, help_text="What the provider said beside the token, such as instance_url."
     )
+    refresh_token_expires_at = models.DateTimeField(null=True, help_text="Where the provider says so.")
+
+    # Whose account it is, as far as the provider told.
+    connected_as = models.CharField(max_length=255, blank=True)
+    subject = models.CharField(max_length=255, blank=True, help_text="The provider's id of who consented.")
+    # Provider, client id and subject as one keyed digest: who else holds tokens of the same grant.
+    grant_digest = models.BinaryField(null=True)
 
     status = models.CharField(max_length=30, choices=Status, default=Status.NOT_CONNECTED)
     status_changed_at = models.DateTimeField(db_default=Now())
@@ -122,6 +68,8 @@ class Connection(models.Model):
     stored_by = models.UUIDField(null=True)
     # Since when it is unknown whether a request that was sent consumed the refresh token.
     outcome_unknown_at = models.DateTimeField(null=True)
+    # Since when refreshes work with the previous client secret only.
+    previous_client_secret_used_at = models.DateTimeField(null=True)
 
     # How the last try failed, in our words. Cleared by a success.
     failure_count = models.PositiveIntegerField(default=0)
@@ -156,6 +104,8 @@ class Connection(models.Model):
             # The claim, oldest deadline first. Partial: connections with nothing to do are not in it.
             models.Index(fields=["refresh_due_at"], condition=Q(refresh_due_at__isnull=False), name="connection_due"),
             models.Index(fields=["status"], name="connection_by_status"),  # the admin's filter and counts
+            # Who shares a grant, asked before one is revoked.
+            models.Index(fields=["grant_digest"], condition=Q(grant_digest__isnull=False), name="connection_by_grant"),
         ]
 
     def __str__(self) -> str:
@@ -189,37 +139,54 @@ class ConnectionEvent(models.Model):
         return f"{self.previous_status} → {self.status}"
 
 
-class AuthorizationRequest(models.Model):
-    """One start of a consent: the state we sent, the browser that holds its cookie, and how it ended (RFC 6749 §4.1.1)."""
+class RevocationJob(models.Model):
+    """Tokens that we gave up and that the provider is to be told of. They are sealed here and nowhere else, for 24 hours at most.
+
+    It outlives the secret that the tokens were of.
+    """
+
+    class Outcome(models.TextChoices):
+        PENDING = "pending", "Pending"
+        REVOKED = "revoked", "Revoked"
+        NOT_SUPPORTED = "not_supported", "Not supported"
+        FAILED = "failed", "Failed"
+        KEPT = "kept", "Kept"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
-    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="authorization_requests")
-    # A consent that was started at the bare redirect URI may only make the first connection.
-    is_bare_start = models.BooleanField()
-    state_digest = models.BinaryField(unique=True)
-    cookie_digest = models.BinaryField()
-    code_verifier = SealedField(null=True)
-    ip_address = models.GenericIPAddressField(null=True)
+    mode = models.CharField(max_length=4, choices=Mode)
+    connection = models.ForeignKey(Connection, on_delete=models.SET_NULL, null=True, related_name="revocations")
+    secret_id = models.UUIDField()
+    secret_name = models.CharField(max_length=255)
+    environment_name = models.CharField(max_length=64)
+    provider = models.CharField(max_length=50)
+    grant_digest = models.BinaryField(null=True)
 
+    # The client, its certificate and the tokens as one document. Erased with the outcome.
+    document = SealedField(null=True)
+    outcome = models.CharField(max_length=20, choices=Outcome, default=Outcome.PENDING)
+    failure_code = models.CharField(max_length=64, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+
+    due_at = models.DateTimeField(null=True, db_default=Now())
+    lease_expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())
-    expires_at = models.DateTimeField()
-    # Set by the callback that may exchange, once; outcome is the code of the page it ended with.
-    used_at = models.DateTimeField(null=True)
-    outcome = models.CharField(max_length=40, blank=True)
+    finished_at = models.DateTimeField(null=True)
 
     class Meta:
+        ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(outcome="") | Q(used_at__isnull=False), name="authorization_outcome_needs_use"
+                condition=Q(outcome="pending", document__isnull=False, due_at__isnull=False)
+                | (~Q(outcome="pending") & Q(document=None, due_at=None)),
+                name="revocation_ended_holds_nothing",
             ),
-            models.CheckConstraint(condition=Q(expires_at__gt=F("created_at")), name="authorization_expires_later"),
         ]
         indexes = [
-            # Counting the open ones of a secret, and pruning.
-            models.Index(fields=["connection", "expires_at"], name="authorization_open"),
-            models.Index(fields=["expires_at"], name="authorization_by_expiry"),
+            # The claim. Partial: what has ended is not in it.
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="revocation_due"),
+            models.Index(fields=["secret_id", "-created_at"], name="revocation_of_a_secret"),  # the last one's outcome
         ]
 
     def __str__(self) -> str:
-        return f"consent {self.pk}"
+        return f"revocation of {self.secret_name} ({self.outcome})"
