@@ -9,13 +9,13 @@ from django.db.models import Case, Count, QuerySet, When
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from oauth_app import operations
 from oauth_app.attention import attention_of
 from oauth_app.connections import shown_connections
-from oauth_app.models import Connection, ConnectionEvent, Issuer, ReturnOrigin, RevocationJob
+from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, Issuer, ReturnOrigin, RevocationJob
 from oauth_app.providers import CUSTOM, PROVIDERS
 from oauth_app.return_origins import record
 from secrets_app import audit
@@ -45,7 +45,9 @@ class ProviderFilter(admin.SimpleListFilter):
     parameter_name = "provider"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(provider.name, provider.label) for provider in PROVIDERS.values()]
+        # The catalogue is long, and most of it is nobody's here.
+        used = set(ClientRegistration.objects.order_by().values_list("provider", flat=True).distinct())
+        return [(provider.name, provider.label) for provider in PROVIDERS.values() if provider.name in used]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(secret__registration__provider=self.value()) if self.value() else queryset
@@ -102,10 +104,8 @@ class ConnectionAdmin(ReadOnlyAdmin):
     list_display = (
         "secret",
         "status_badge",
-        "attention_codes",
         "last_error",
         "provider_or_host",
-        "connected_as",
         "token_expires",
         "next_refresh",
         "environment",
@@ -200,18 +200,22 @@ class ConnectionAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description="status", ordering=URGENCY)
-    def status_badge(self, connection: Connection) -> SafeString:
-        return status_badge_of(connection.status)
+    def status_badge(self, connection: Any) -> SafeString:
+        """The status, and below it the codes of what else there is to know."""
+        found = attention_of(connection, timezone.now(), renewable=connection.renewable)
+        notes = format_html_join("", '<br><span title="{}">{}</span>', ((a.message, a.code) for a in found))
+        return status_badge_of(connection.status) + notes
 
     @admin.display(description="provider")
     def provider(self, connection: Connection) -> str:
         return PROVIDERS[connection.secret.registration.provider].label
 
     @admin.display(description="provider", ordering="secret__registration__token_host")
-    def provider_or_host(self, connection: Connection) -> str:
+    def provider_or_host(self, connection: Connection) -> SafeString:
+        """The provider, of which the host is the only name where there is no preset, and below it whose account it is."""
         registration = connection.secret.registration
-        # The host is the only name that a provider without a preset has.
-        return registration.token_host if registration.provider == CUSTOM else self.provider(connection)
+        name = registration.token_host if registration.provider == CUSTOM else self.provider(connection)
+        return format_html("{}<br>{}", name, connection.connected_as) if connection.connected_as else escape(name)
 
     @admin.display(description="token expires", ordering="expires_at", empty_value="–")
     def token_expires(self, connection: Connection) -> str | None:
@@ -260,11 +264,6 @@ class ConnectionAdmin(ReadOnlyAdmin):
     def certificate(self, connection: Connection) -> str | None:
         certificate = connection.secret.registration.mtls_certificate
         return f"{certificate.subject}, until {certificate.expires_at:%Y-%m-%d}" if certificate else None
-
-    @admin.display(description="attention", empty_value="–")
-    def attention_codes(self, connection: Any) -> SafeString | None:
-        found = attention_of(connection, timezone.now(), renewable=connection.renewable)
-        return format_html_join(", ", '<span title="{}">{}</span>', ((a.message, a.code) for a in found)) or None
 
     @admin.display(description="attention", empty_value="–")
     def attention(self, connection: Any) -> SafeString | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from oauth_app.fake_provider import FakeProvider
 from tests.support.vaults import Vault, on_production_services, running_vault
 
 # The Procfile is production's: its lines need PostgreSQL, which the embedded run does not have.
@@ -22,3 +23,10 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
     env = {"KNOXCALL_LOG_LEVEL": "DEBUG"}
     with running_vault(tmp_path_factory.mktemp("vault") / "data", env) as running:
         yield running
+
+
+@pytest.fixture
+def allowed_origin(vault: Vault, provider: FakeProvider) -> str:
+    """An origin that the account of ``vault`` lists for return addresses; the provider's server stands in for the app there."""
+    vault.manage("allow_origin", "default", provider.base_url)
+    return provider.base_url

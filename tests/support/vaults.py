@@ -8,6 +8,8 @@ import itertools
 import os
 import secrets
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 import requests
 
-from tests.support.house import House, running_house
+from tests.support.house import BASE_DIR, House, environment, running_house
 
 # Databases of the suite's Redis that journeys take in turn; 0 is the suite's own.
 _redis_databases = itertools.cycle(range(1, 16))
@@ -77,6 +79,12 @@ class Vault:
         assert answer.status_code == 200, answer.text
         data: dict[str, Any] = answer.json()["data"]
         return data
+
+    def manage(self, *arguments: str) -> str:
+        """What a `manage.py` command beside the vault prints."""
+        env = environment(self.house.data_dir, self.house.port, self.env)
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=BASE_DIR, env=env, check=True, capture_output=True, text=True).stdout
 
     def execute(self, statement: str) -> None:
         """Change a row behind the vault's back, as time would."""
