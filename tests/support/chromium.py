@@ -106,7 +106,12 @@ class Complaints:
         return [text for text, url in self._heard if not (_is_about_status(text) and url in self._documents)]
 
     def expect(self, part: str) -> None:
-        """Forget those that contain ``part``; there has to be one."""
+        """Forget those that contain ``part``; there has to be one, soon: a page may ask for its icon after all else."""
+        tabs = [tab for profile in self._profiles for tab in profile.pages]
+        for _ in range(PATIENCE_MS // 50):
+            if any(part in text for text in self.heard()):
+                break
+            tabs[0].wait_for_timeout(50)
         assert any(part in text for text in self.heard()), f"{part!r} is not among {self.heard()}"
         self._heard = [(text, url) for text, url in self._heard if part not in text]
 
