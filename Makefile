@@ -4,6 +4,8 @@ PYTHON ?= python3
 ARGS ?=
 
 bin := .venv/bin
+# Workers take whole files, in the order of tests/conftest.py. ARGS="-n0 -x tests/..." runs a few tests in one process.
+pytest := $(bin)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 pip_install := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement
 
 .PHONY: help run test test-production check lock bench clean
@@ -16,10 +18,10 @@ run: .venv/.ready-run ## Start the vault on this machine, with all it needs; POR
 	@exec $(bin)/python -m knoxcall.house
 
 test: .venv/.ready-dev .venv-client/.ready ## Run the tests on SQLite and an embedded Valkey; ARGS goes to pytest
-	@$(bin)/python -m pytest $(ARGS)
+	@$(pytest) $(ARGS)
 
 test-production: .venv/.ready-dev .venv-client/.ready ## Run the tests on a PostgreSQL and a Valkey of their own
-	@$(bin)/python -m tests.support.services -- $(bin)/python -m pytest $(ARGS)
+	@$(bin)/python -m tests.support.services -- $(pytest) $(ARGS)
 
 # The deploy check sees what a production machine would. Nothing answers at these addresses, and nothing is asked.
 production_like = DATABASE_URL=postgres://vault:secret@db.example/vault REDIS_URL=rediss://broker.example \

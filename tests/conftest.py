@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
+from tests.support.workers import WORKER
+
 pytest_plugins = ["tests.support.fixtures", "tests.support.chromium_plugin"]
 
 # Speed is judged in benchmarks: a busy machine must not fail a property.
@@ -19,6 +21,13 @@ settings.load_profile("untimed")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     socket_allow_hosts(["127.0.0.0/8", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take whole files, in this order: a journey that began last would leave the others with nothing to do."""
+    if WORKER:
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/journeys/"))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -1,11 +1,21 @@
-"""The settings that tests run under: the project's own, with a database, keys and a spool of the run's own."""
+"""The settings that tests run under: the project's own, with a database, keys and a spool of the run's own.
+
+Workers of pytest-xdist share nothing but the services' processes: each has a directory, and a database on every service.
+"""
 
 import os
 import tempfile
 from pathlib import Path
 
-SCRATCH = Path(os.environ.setdefault("KNOXCALL_TEST_SCRATCH", tempfile.mkdtemp(prefix="kc-test-")))
+from tests.support.workers import WORKER, own_redis_databases, with_redis_database
+
+if "KNOXCALL_TEST_SCRATCH" not in os.environ:
+    os.environ["KNOXCALL_TEST_SCRATCH"] = tempfile.mkdtemp(prefix="kc-test-")
+# The workers' directories lie in that of the run, which ends last.
+SCRATCH = Path(os.environ["KNOXCALL_TEST_SCRATCH"]) / WORKER
 os.environ["KNOXCALL_DATA_DIR"] = str(SCRATCH / "data")
+if os.environ.get("REDIS_URL"):
+    os.environ["REDIS_URL"] = with_redis_database(os.environ["REDIS_URL"], own_redis_databases()[0])
 os.environ.setdefault("KNOXCALL_OUTBOUND_ALLOW", "127.0.0.0/8,::1/128")
 os.environ.pop("KNOXCALL_BASE_URL", None)
 

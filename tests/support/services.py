@@ -26,6 +26,7 @@ import redis
 
 from knoxcall.children import end_with_parent
 from knoxcall.house import find_broker
+from tests.support.workers import own_ports
 
 
 class NoPostgres(Exception):
@@ -34,9 +35,12 @@ class NoPostgres(Exception):
 
 def free_port() -> int:
     """A port of 127.0.0.1 on which nobody listened a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    ports = own_ports()
+    for port in secrets.SystemRandom().sample(ports, len(ports)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port is free from {ports.start} to {ports.stop - 1}")
 
 
 @contextlib.contextmanager

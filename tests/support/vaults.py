@@ -20,9 +20,10 @@ import psycopg
 import requests
 
 from tests.support.house import BASE_DIR, House, environment, running_house
+from tests.support.workers import own_redis_databases, with_redis_database
 
-# Databases of the suite's Redis that journeys take in turn; 0 is the suite's own.
-_redis_databases = itertools.cycle(range(1, 16))
+# Databases of the suite's Redis that journeys take in turn.
+_redis_databases = itertools.cycle(own_redis_databases()[1:])
 
 
 def on_production_services() -> bool:
@@ -40,7 +41,7 @@ def production_environment() -> Iterator[dict[str, str]]:
         try:
             yield {
                 "DATABASE_URL": url._replace(path=f"/{name}").geturl(),
-                "REDIS_URL": urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{next(_redis_databases)}").geturl(),
+                "REDIS_URL": with_redis_database(os.environ["REDIS_URL"], next(_redis_databases)),
                 "KNOXCALL_MASTER_KEYS": "k1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
                 "SECRET_KEY": secrets.token_urlsafe(64),
             }
