@@ -14,6 +14,7 @@ import pytest
 
 from oauth_app.fake_provider import FakeProvider
 from tests.support.browser import Browser
+from tests.support.certificates import issue
 from tests.support.house import BASE_DIR
 from tests.support.vaults import Vault
 
@@ -21,7 +22,11 @@ PRINTED_BASE = "http://localhost:8000"
 PRINTED_PROVIDER = "http://127.0.0.1:9000"
 PAGES = [BASE_DIR / "README.md", *sorted((BASE_DIR / "docs").glob("*.md"))]
 # Different every time. Where the page prints null, the answer must be null, too.
-VOLATILE = {"id", "created_at", "updated_at", "request_id", "redirect_uri", "access_token", "expires_at", "expires_in"}
+VOLATILE = {
+    *("id", "created_at", "updated_at", "request_id", "redirect_uri", "access_token", "expires_at", "expires_in"),
+    *("authorize_url", "connected_at", "token_expires_at", "last_refresh_at", "next_refresh_at"),
+    *("fingerprint_sha256", "serial_number", "revocation"),
+}
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -34,6 +39,8 @@ class Shell:
         self.vault = vault
         self.provider = provider
         self.secret: dict[str, Any] = {}
+        self.link = ""
+        self.directory = BASE_DIR
 
     def paste(self, command: str) -> Any:
         command = command.replace(PRINTED_BASE, self.vault.base_url)
@@ -46,20 +53,34 @@ class Shell:
                 "SECRET_ID": self.secret.get("id", ""),
                 "NO_PROXY": "*",
             },
+            cwd=self.directory,
             capture_output=True,
             text=True,
             timeout=60,
         )
         assert ran.returncode == 0, ran.stderr
         answer = json.loads(ran.stdout)
-        if "redirect_uri" in answer.get("data", {}):
-            self.secret = answer["data"]
+        data = answer.get("data", {})
+        if "redirect_uri" in data:
+            self.secret = data
+        self.link = data.get("authorize_url", self.link)
         return answer
 
     def consent(self) -> None:
         """Open the redirect URI of the last secret, as a person would; the provider says yes at once."""
         page = Browser().open(self.secret["redirect_uri"])
         assert page.status == 200, page.text
+
+    def follow_link(self) -> None:
+        """Open the last consent link, as the person would that it was sent to."""
+        page = Browser().open(self.link)
+        assert page.status == 200, page.text
+
+    def make_certificate(self) -> None:
+        """What the page has openssl do: a certificate that its own key has signed, as two files."""
+        issued = issue("the-client")
+        (self.directory / "client.crt").write_text(issued.pem)
+        (self.directory / "client.key").write_text(issued.key_pem())
 
 
 @pytest.fixture
@@ -132,8 +153,14 @@ def test_the_readme_answers_as_printed(shell: Shell) -> None:
     assert run_through(BASE_DIR / "README.md", shell, {2: connect_at_a_provider_that_is_not_github}) == 2
 
 
-def test_the_grants_answer_as_printed(shell: Shell) -> None:
-    assert run_through(BASE_DIR / "docs" / "grants.md", shell, {3: shell.consent}) == 7
+def test_the_grants_answer_as_printed(shell: Shell, tmp_path: Path) -> None:
+    shell.directory = tmp_path
+    meanwhile = {3: shell.consent, 10: shell.make_certificate}
+    assert run_through(BASE_DIR / "docs" / "grants.md", shell, meanwhile) == 10
+
+
+def test_a_connections_life_is_as_printed(shell: Shell) -> None:
+    assert run_through(BASE_DIR / "docs" / "connections.md", shell, {3: shell.follow_link}) == 7
 
 
 def test_the_two_commands_exist() -> None:
