@@ -260,16 +260,16 @@ class ConnectionAdmin(ReadOnlyAdmin):
     def has_refresh_token(self, connection: Any) -> bool:
         return bool(connection.renewable)
 
-    @admin.display(description="certificate", empty_value="–")
-    def certificate(self, connection: Connection) -> str | None:
+    @admin.display(description="certificate")
+    def certificate(self, connection: Connection) -> str:
         certificate = connection.secret.registration.mtls_certificate
-        return f"{certificate.subject}, until {certificate.expires_at:%Y-%m-%d}" if certificate else None
+        return f"{certificate.subject}, until {certificate.expires_at:%Y-%m-%d}" if certificate else "–"
 
-    @admin.display(description="attention", empty_value="–")
-    def attention(self, connection: Any) -> SafeString | None:
+    @admin.display(description="attention")
+    def attention(self, connection: Any) -> SafeString | str:
         found = attention_of(connection, timezone.now(), renewable=connection.renewable)
         rows = ((a.code, moment(a.since) or "", a.message) for a in found)
-        return format_html_join("", "<p><b>{}</b> {}<br>{}</p>", rows) or None
+        return format_html_join("", "<p><b>{}</b> {}<br>{}</p>", rows) or "–"
 
 
 @admin.register(RevocationJob)
