@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.db import OperationalError
 from django.db.models.functions import Now
-from django.test import Client
 
 from oauth_app import authorize, complete
 from oauth_app.fake_provider import Answer
@@ -18,35 +17,9 @@ from oauth_app.models import AuthorizationRequest, Connection
 from secrets_app.models import AuditEvent
 from tests.factories import Caller, a_client, an_oauth2_secret
 from tests.support.crowd import all_at_once
+from tests.support.person import Person, changed, text_of
 
 Status = Connection.Status
-
-
-class Person:
-    """Somebody with a browser: opens our pages, consents at the provider, comes back with what it sends them with."""
-
-    def __init__(self, http: Any) -> None:
-        self.client = Client()
-        self.http = http
-
-    def start(self, connection: Connection) -> Any:
-        return self.client.get(f"/auth/oauth2/callback/{connection.secret_id}")
-
-    def at_provider(self, started: Any) -> str:
-        """Where the provider sends the browser back to."""
-        return self.http.get(started["Location"], allow_redirects=False).headers["Location"]
-
-    def come_back(self, address: str) -> Any:
-        parts = urlsplit(address)
-        return self.client.get(f"{parts.path}?{parts.query}")
-
-    def consent(self, connection: Connection) -> Any:
-        return self.come_back(self.at_provider(self.start(connection)))
-
-
-@pytest.fixture
-def person(http) -> Person:
-    return Person(http)
 
 
 @pytest.fixture
@@ -57,17 +30,6 @@ def caller(db) -> Caller:
 @pytest.fixture
 def connection(caller, provider) -> Connection:
     return an_oauth2_secret(caller, a_client(provider))
-
-
-def text_of(page: Any) -> str:
-    return re.sub(r"<[^>]+>", " ", page.content.decode())
-
-
-def changed(address: str, **parameters: str | None) -> str:
-    parts = urlsplit(address)
-    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    query |= parameters  # type: ignore[arg-type]
-    return parts._replace(query=urlencode({k: v for k, v in query.items() if v is not None})).geturl()
 
 
 def test_a_consent_connects(person, connection, provider):
@@ -126,17 +88,17 @@ def test_state_cookie_and_verifier_are_stored_as_digests_or_sealed(person, conne
 def test_two_tabs_do_not_undo_each_other(person, connection):
     first, second = person.start(connection), person.start(connection)
     back_first, back_second = person.at_provider(first), person.at_provider(second)
-    assert person.come_back(back_first).status_code == 200
+    assert person.open(back_first).status_code == 200
     assert "superseded" not in back_second
     # The bare start makes the first connection only: whoever finishes second is told so.
-    assert person.come_back(back_second).status_code == 409
+    assert person.open(back_second).status_code == 409
     connection.refresh_from_db()
     assert connection.generation == 1
 
 
 def test_a_callback_reached_twice_shows_its_outcome_and_exchanges_nothing(person, connection, provider):
     back = person.at_provider(person.start(connection))
-    first, again = person.come_back(back), person.come_back(back)
+    first, again = person.open(back), person.open(back)
     assert (first.status_code, again.status_code) == (200, 200)
     assert re.sub(r"[0-9a-f-]{36}", "", text_of(again)) == re.sub(r"[0-9a-f-]{36}", "", text_of(first))
     assert provider.count("authorization_code") == 1
@@ -146,30 +108,30 @@ def test_a_cookie_that_was_made_up_proves_nothing(person, connection, provider, 
     back = person.at_provider(person.start(connection))
     forger = Person(http)
     forger.client.cookies[authorize.cookie_name(parse_qs(urlsplit(back).query)["state"][0])] = "made-up"
-    assert forger.come_back(back).status_code == 403
+    assert forger.open(back).status_code == 403
     assert provider.requests == []
 
 
 def test_another_browser_exchanges_nothing(person, connection, provider, http):
     back = person.at_provider(person.start(connection))
-    page = Person(http).come_back(back)
+    page = Person(http).open(back)
     assert page.status_code == 403
     assert provider.requests == []
     # And it used nothing up: the right browser still can.
-    assert person.come_back(back).status_code == 200
+    assert person.open(back).status_code == 200
 
 
 def test_an_unknown_state_exchanges_nothing(person, connection, provider):
     back = person.at_provider(person.start(connection))
-    assert person.come_back(changed(back, state="x" * 43)).status_code == 400
-    assert person.come_back(changed(back, state=None)).status_code == 400
+    assert person.open(changed(back, state="x" * 43)).status_code == 400
+    assert person.open(changed(back, state=None)).status_code == 400
     assert provider.requests == []
 
 
 def test_another_secrets_state_exchanges_nothing(person, connection, caller, provider):
     other = an_oauth2_secret(caller, a_client(provider), name="other")
     back = person.at_provider(person.start(connection))
-    assert person.come_back(back.replace(str(connection.secret_id), str(other.secret_id))).status_code == 400
+    assert person.open(back.replace(str(connection.secret_id), str(other.secret_id))).status_code == 400
     assert provider.requests == []
 
 
@@ -178,20 +140,20 @@ def test_an_expired_state_exchanges_nothing(person, connection, provider):
     AuthorizationRequest.objects.update(
         created_at=Now() - timedelta(minutes=20), expires_at=Now() - timedelta(minutes=5)
     )
-    assert person.come_back(back).status_code == 410
+    assert person.open(back).status_code == 410
     assert provider.requests == []
 
 
 def test_parameters_that_come_twice_exchange_nothing(person, connection, provider):
     back = person.at_provider(person.start(connection))
-    assert person.come_back(back + "&code=another").status_code == 400
+    assert person.open(back + "&code=another").status_code == 400
     assert provider.requests == []
 
 
 def test_an_answer_of_another_issuer_exchanges_nothing(person, caller, provider):
     connection = an_oauth2_secret(caller, a_client(provider, issuer="https://right.example"))
     back = person.at_provider(person.start(connection))
-    assert person.come_back(changed(back, iss="https://wrong.example")).status_code == 400
+    assert person.open(changed(back, iss="https://wrong.example")).status_code == 400
     assert provider.requests == []
 
 
@@ -211,9 +173,9 @@ def test_a_providers_words_are_shown_escaped_and_only_to_the_browser_that_asked(
         error="server_error",
         error_description="<script>alert(1)</script>",
     )
-    stranger = Person(http).come_back(back)
+    stranger = Person(http).open(back)
     assert "alert(1)" not in stranger.content.decode()
-    page = person.come_back(back)
+    page = person.open(back)
     assert page.status_code == 400
     assert "alert(1)" in page.content.decode()
     assert "<script>" not in page.content.decode()
@@ -270,16 +232,16 @@ def test_a_fault_of_ours_in_the_exchange_ends_the_consent(person, connection, mo
     monkeypatch.setattr(complete, "_exchange", broken)
     person.client.raise_request_exception = False
     back = person.at_provider(person.start(connection))
-    assert person.come_back(back).status_code == 500
+    assert person.open(back).status_code == 500
     assert AuthorizationRequest.objects.get().outcome == "interrupted"
-    assert person.come_back(back).status_code == 503
+    assert person.open(back).status_code == 503
     assert person.start(connection).status_code == 302
 
 
 def test_a_consent_whose_process_died_says_so_at_once(person, connection):
     back = person.at_provider(person.start(connection))
     AuthorizationRequest.objects.update(used_at=Now() - timedelta(seconds=31))
-    assert person.come_back(back).status_code == 503
+    assert person.open(back).status_code == 503
 
 
 def test_neither_a_refresh_token_nor_an_expiry_needs_no_warning(person, connection, provider):
@@ -349,7 +311,7 @@ def test_codes_and_states_reach_no_log(person, connection, caplog):
     started = person.start(connection)
     (cookie,) = started.cookies.values()
     back = person.at_provider(started)
-    person.come_back(back)
+    person.open(back)
     query = parse_qs(urlsplit(back).query)
     ours = "\n".join(record.getMessage() for record in caplog.records)
     for planted in (query["code"][0], query["state"][0], cookie.value, "fake-access", "fake-refresh"):
@@ -358,7 +320,7 @@ def test_codes_and_states_reach_no_log(person, connection, caplog):
 
 def test_no_page_shows_a_token_a_code_or_a_state(person, connection):
     back = person.at_provider(person.start(connection))
-    page = person.come_back(back).content.decode()
+    page = person.open(back).content.decode()
     query = parse_qs(urlsplit(back).query)
     for planted in (query["code"][0], query["state"][0], "fake-access", "fake-refresh", "fake-client-secret"):
         assert planted not in page
@@ -374,7 +336,7 @@ def test_of_two_callbacks_at_once_one_exchanges_and_both_show_its_outcome(provid
     def arrive() -> Any:
         twin = Person(http)
         twin.client.cookies.update(person.client.cookies)
-        return twin.come_back(back)
+        return twin.open(back)
 
     pages = all_at_once(arrive, arrive)
     assert [page.status_code for page in pages] == [200, 200]

@@ -10,6 +10,7 @@ import requests
 from oauth_app.fake_provider import FakeProvider
 from tests.support.browser import Browser
 from tests.support.dot_provider import DotProvider
+from tests.support.person import Person
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,11 @@ def provider() -> Iterator[FakeProvider]:
 @pytest.fixture
 def browser() -> Browser:
     return Browser()
+
+
+@pytest.fixture
+def person(http: requests.Session) -> Person:
+    return Person(http)
 
 
 @pytest.fixture
