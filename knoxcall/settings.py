@@ -32,8 +32,9 @@ if not DATA_DIR.is_absolute():
     DATA_DIR = BASE_DIR / DATA_DIR
 SPOOL_DIR = DATA_DIR / "spool"
 
-# The public origin. Redirect URIs are built from it, so it must be what browsers and providers see.
-KNOXCALL_BASE_URL: str = env.str("KNOXCALL_BASE_URL", default=f"http://localhost:{PORT}").rstrip("/")
+# The public origin. Redirect URIs are built from it, so it must be what browsers and providers see: in lower case, and without
+# the usual port.
+KNOXCALL_BASE_URL: str = env.str("KNOXCALL_BASE_URL", default=f"http://localhost:{PORT}").rstrip("/").lower()
 _base = urlsplit(KNOXCALL_BASE_URL)
 if (
     _base.scheme not in ("http", "https")
@@ -44,6 +45,7 @@ if (
     or "@" in _base.netloc
 ):
     raise ImproperlyConfigured("KNOXCALL_BASE_URL must be an origin such as https://vault.example.com")
+KNOXCALL_BASE_URL = KNOXCALL_BASE_URL.removesuffix({"http": ":80", "https": ":443"}[_base.scheme])
 # Plain http is for trying things out on one machine; anywhere else the deploy check refuses it.
 PLAIN_HTTP = _base.scheme == "http"
 
