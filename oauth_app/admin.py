@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import Case, Count, QuerySet, When
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
@@ -349,5 +350,7 @@ class ReturnOriginAdmin(admin.ModelAdmin):
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ReturnOrigin]) -> None:
-        for row in queryset:
-            self.delete_model(request, row)
+        # Unlike a single deletion, an action runs in no transaction.
+        with transaction.atomic():
+            for row in queryset:
+                self.delete_model(request, row)
