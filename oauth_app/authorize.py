@@ -183,6 +183,8 @@ def begin(connection: Connection, *, link: ConsentLink | None, actor: audit.Acto
     """
     Connection.objects.select_for_update().get(pk=connection.pk)
     open_requests = connection.authorization_requests.filter(used_at=None, expires_at__gt=Now())
+    # What an earlier link started leads nowhere any more: it must not stand in the way of the one that replaced it.
+    open_requests = open_requests.exclude(link__voided_at__isnull=False)
     if open_requests.count() >= MOST_OPEN_REQUESTS:
         return Outcome("too_many_open", connection)
     client = open_client(connection.secret.registration)

@@ -251,7 +251,7 @@ def _store(
         told: dict[str, Any] = {"connected_as": connection.connected_as or None}
         if client.issuer is None and issuer:
             # There is nothing to compare it with; whoever looks into an incident wants to know it.
-            told["iss"] = issuer[:_LONGEST_ISSUER]
+            told["iss"] = _printable(issuer)[:_LONGEST_ISSUER]
         record(audit.Action.CONSENT_COMPLETED, connection, actor, outcome=code, **told)
     logger.info("connection %s was connected by consent", connection.pk)
     return Outcome(code, connection)
@@ -277,6 +277,11 @@ def _columns(request: AuthorizationRequest, client: OAuthClient, answer: TokenAn
         "status_changed_at": Now(),
         "stored_by": request.pk,
     }
+
+
+def _printable(text: str) -> str:
+    # PostgreSQL's JSON takes no zero byte, and the token is stored in the same transaction.
+    return "".join(character for character in text if character.isprintable())
 
 
 def _client(connection: Connection) -> OAuthClient:
