@@ -40,6 +40,7 @@ IMPLICIT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_UNAVAILABLE = Outcome("vault_unavailable")
 _SINGLE = ("state", "code", "error", "iss", "access_token")
 
 View = Callable[..., HttpResponse]
@@ -67,7 +68,7 @@ def _private(view: View) -> View:
             response = view(request, *args, **kwargs)
         except (OperationalError, InterfaceError) as err:
             logger.warning("the database does not answer: %s", type(err).__name__)
-            response = _answer(request, Outcome("vault_unavailable"))
+            response = _later("vault_unavailable") if request.method == "POST" else _answer(request, _UNAVAILABLE)
         response["Referrer-Policy"] = "no-referrer"
         response["Cache-Control"] = "no-store"
         return response
@@ -140,10 +141,16 @@ def _posted(request: HttpRequest, secret_id: uuid.UUID) -> HttpResponse:
         return JsonResponse({"error": "wrong_origin"}, status=403)
     outcome = _finish(request, secret_id, request.POST, from_fragment=True)
     if outcome.code in PASSING:
-        return JsonResponse({"error": outcome.code}, status=503, headers={"Retry-After": "2"})
+        return _later(outcome.code)
     shown = QueryDict(mutable=True)
-    shown["state"] = request.POST.get("state", "")
+    # A state that was not even looked at, because something came twice, must not be used up by looking at what came of it.
+    shown["state"] = "" if outcome.code == "unknown_state" else request.POST.get("state", "")
     return JsonResponse({"next": outcome.return_to or f"{own}?{shown.urlencode()}"})
+
+
+def _later(code: str) -> HttpResponse:
+    """Tell the implicit grant's script to try again."""
+    return JsonResponse({"error": code}, status=503, headers={"Retry-After": "2"})
 
 
 def _is_implicit(secret_id: uuid.UUID) -> bool:
