@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -56,6 +58,11 @@ def eventually(look: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.1)
     return seen
+
+
+def status_of(vault: Vault, secret_id: str) -> str:
+    row = vault.call("GET", f"/v1/secrets/{secret_id}").json()["data"]
+    return str(row["connection_status"])
 
 
 def test_authorization_code_with_pkce(vault, dot, browser, ada):
@@ -127,12 +134,46 @@ def test_a_grant_that_the_provider_revoked_asks_for_a_person(vault, dot, browser
     secret_id = connected_by_consent(vault, dot, browser, ada, access_token_seconds=3)
     dot.revoke_refresh_tokens()
 
-    def status() -> bool:
-        row = vault.call("GET", f"/v1/secrets/{secret_id}").json()["data"]
-        return bool(row["connection_status"] == "reauthorization_required")
-
-    eventually(status)
+    eventually(lambda: status_of(vault, secret_id) == "reauthorization_required")
     # The access token is served to its end, then the reason is said.
     eventually(lambda: vault.call("GET", f"/v1/secrets/{secret_id}/oauth2/token").status_code == 500)
     answer = vault.call("GET", f"/v1/secrets/{secret_id}/oauth2/token")
     assert answer.json()["error"]["reason"] == "reauthorization_required"
+
+
+def test_implicit(vault, dot, browser, ada):
+    client = dot.create_application("implicit", confidential=False, access_token_seconds=5)
+    body = body_for(dot, client, grant_type="implicit", scopes=["read"])
+    del body["client_secret"], body["token_url"]
+    secret = vault.create_oauth2(**body)
+    dot.set_redirect_uri(client[0], secret["redirect_uri"])
+    address = secret["redirect_uri"]
+    page = browser.open(address)
+    assert (page.status, page.url) == (200, address)
+    # What the page's script does: without a fragment it starts, with one it posts it and goes where it is told.
+    page = browser.open(f"{address}?start=1")
+    page = browser.submit(page, "login", username=ada[0], password=ada[1])
+    page = browser.submit(page, "authorizationForm", click="allow")
+    assert page.url.startswith(f"{address}#")
+    handed = browser.fetch(page, address, body=dict(parse_qsl(urlsplit(page.url).fragment)))
+    page = browser.open(json.loads(handed.html)["next"])
+    assert (page.status, urlsplit(page.url).fragment) == (200, ""), page.text
+    token = vault.token(secret["id"])
+    assert dot.is_live(token["access_token"])
+    assert token["access_token"] not in page.html + page.url + handed.html + vault.house.output
+    # Nothing can renew it: at its end the worker says so, without being asked.
+    eventually(lambda: status_of(vault, secret["id"]) == "reauthorization_required")
+
+
+def test_a_consent_link_brings_back_a_grant_that_was_revoked(vault, dot, browser, ada):
+    secret_id = connected_by_consent(vault, dot, browser, ada, access_token_seconds=3)
+    before = vault.call("GET", f"/v1/secrets/{secret_id}").json()["data"]
+    dot.revoke_refresh_tokens()
+    eventually(lambda: status_of(vault, secret_id) == "reauthorization_required")
+    link = vault.call("POST", f"/v1/secrets/{secret_id}/oauth2/authorize", {}).json()["data"]["authorize_url"]
+    # The same person, who is still signed in there.
+    page = browser.submit(browser.open(link), "authorizationForm", click="allow")
+    assert page.status == 200, page.text
+    assert dot.is_live(vault.token(secret_id)["access_token"])
+    assert vault.call("GET", f"/v1/secrets/{secret_id}").json()["data"] == before
+    assert browser.open(link).status == 410
