@@ -97,6 +97,8 @@ def complete(secret_id: uuid.UUID, callback: Callback, *, cookie: str | None, ac
     except NoPlaceToWait:
         # Nothing was used up: the same address works when it is opened again.
         return Outcome("vault_unavailable", request.connection)
+    if outcome.connection is None:
+        return outcome
     return replace(outcome, return_to=_return_to(request, outcome))
 
 
@@ -119,9 +121,8 @@ def _use(request: AuthorizationRequest, callback: Callback, actor: audit.Actor) 
     """Take the right to exchange, which one callback gets; the others show its outcome."""
     taken = AuthorizationRequest.objects.filter(pk=request.pk, used_at=None, expires_at__gt=Now()).update(used_at=Now())
     if not taken:
-        return _shown_again(request)
+        return _shown_again(request, actor)
     request.refresh_from_db(fields=["used_at"])
-    connection = request.connection
     try:
         outcome = _refusal(request, callback) or _exchange(request, callback, actor)
     except Exception:
@@ -130,17 +131,25 @@ def _use(request: AuthorizationRequest, callback: Callback, actor: audit.Actor) 
         raise
     if outcome.code not in CONNECTED:
         # A success writes its outcome in the transaction that stores the token.
-        with transaction.atomic():
-            AuthorizationRequest.objects.filter(pk=request.pk).update(outcome=outcome.code)
-            record(audit.Action.CONSENT_FAILED, connection, actor, outcome=outcome.code, reason=outcome.reason)
-        logger.info("consent for connection %s ended: %s (%s)", connection.pk, outcome.code, outcome.reason)
+        _end(request, outcome, actor)
     return outcome
 
 
-def _shown_again(request: AuthorizationRequest) -> Outcome:
+def _end(request: AuthorizationRequest, outcome: Outcome, actor: audit.Actor) -> None:
+    """Write how a consent ended that did not connect."""
+    with transaction.atomic():
+        AuthorizationRequest.objects.filter(pk=request.pk).update(outcome=outcome.code)
+        record(audit.Action.CONSENT_FAILED, request.connection, actor, outcome=outcome.code, reason=outcome.reason)
+    logger.info("consent for connection %s ended: %s (%s)", request.connection.pk, outcome.code, outcome.reason)
+
+
+def _shown_again(request: AuthorizationRequest, actor: audit.Actor) -> Outcome:
     def look() -> AuthorizationRequest | None:
         found = AuthorizationRequest.objects.filter(pk=request.pk).annotate(now=Now()).first()
-        if found is None or found.used_at is None or found.outcome:
+        if found is None:
+            # Deleted with its secret.
+            return AuthorizationRequest(used_at=request.created_at, outcome="not_found")
+        if found.used_at is None or found.outcome:
             return found
         # The process that took it has died with it: no exchange lasts this long.
         if found.now - found.used_at > LONGEST_EXCHANGE:
@@ -151,9 +160,14 @@ def _shown_again(request: AuthorizationRequest) -> Outcome:
     seen = poll(look, seconds=seconds_left(LONGEST_WAIT))
     if seen is None:
         return Outcome("in_progress", request.connection)
-    if seen.used_at is None:
-        return Outcome("expired", request.connection)
+    if seen.outcome == "not_found":
+        return Outcome("not_found")
     connection = request.connection
+    if seen.used_at is None:
+        expired = Outcome("expired", connection)
+        if AuthorizationRequest.objects.filter(pk=request.pk, used_at=None).update(used_at=Now()):
+            _end(request, expired, actor)
+        return expired
     connection.refresh_from_db(fields=["connected_as"])
     return Outcome(seen.outcome, connection)
 
