@@ -9,6 +9,7 @@ from dataclasses import replace
 from django.db.models.functions import Now
 
 from knoxcall.client_certificates import ClientCertificate
+from knoxcall.clock import database_now
 from oauth_app.models import ClientRegistration
 from oauth_app.protocol.client import OAuthClient
 from secrets_app.models import Certificate
@@ -24,6 +25,8 @@ def open_client(registration: ClientRegistration) -> OAuthClient:
     """
     client = OAuthClient.from_document(registration.document.open())
     previous, certificate = registration.previous_client_secret, registration.mtls_certificate
+    if previous is not None and not _may_be_tried(registration):
+        previous = None
     if previous is None and certificate is None:
         return client
     return replace(
@@ -31,6 +34,12 @@ def open_client(registration: ClientRegistration) -> OAuthClient:
         previous_client_secret=previous.open().reveal() if previous is not None else None,
         certificate=client_certificate(certificate) if certificate is not None else None,
     )
+
+
+def _may_be_tried(registration: ClientRegistration) -> bool:
+    # The schedule erases it some minutes later.
+    ends_at = registration.previous_client_secret_expires_at
+    return ends_at is not None and ends_at > database_now()
 
 
 def client_certificate(certificate: Certificate) -> ClientCertificate:

@@ -24,6 +24,8 @@ from secrets_app.vault import Scope
 VARIABLES = tuple(dict.fromkeys(variable.name for preset in PROVIDERS.values() for variable in preset.variables))
 # Another way to say Salesforce's `login_host`: the org's My Domain, by its name alone.
 INSTANCE = "instance"
+# What an issuer's metadata decides unless the request does.
+CHOICES = ("token_auth_method", "pkce")
 ADDRESSES = ("auth_url", "token_url", "revocation_url")
 
 
@@ -36,6 +38,9 @@ class Configuration:
     given: Mapping[str, Any]
     metadata: IssuerMetadata | None = None
     certificate: Certificate | None = None
+    known_return_url: str | None = None
+    """What is stored already, and is no problem of this change if its origin was taken off the list since: who comes back from a
+    consent is only sent to what is on it then."""
 
     def client(self, account_id: uuid.UUID) -> OAuthClient:
         """The client. Raises ``ValidationFailed`` with every field that does not fit the others."""
@@ -59,7 +64,7 @@ class Configuration:
                 problems[name] = ["Only for the grant password."]
         if "authorize_params" in given and grant is not GrantType.AUTHORIZATION_CODE:
             problems["authorize_params"] = ["Only for the grant authorization_code."]
-        if "return_url" in given:
+        if given.get("return_url") not in (None, self.known_return_url):
             try:
                 check_return_url(account_id, given["return_url"])
             except ValueError as err:
@@ -87,6 +92,8 @@ class Configuration:
                     "is given."
                 ]
         known = {variable.name for variable in provider.variables}
+        if INSTANCE in given and "login_host" in given:
+            problems[INSTANCE] = ["It is another way to say login_host; give either."]
         for name in {*VARIABLES, INSTANCE} - known - ({INSTANCE} if "login_host" in known else set()):
             if name in given:
                 problems[name] = [f"{provider.label} has no such variable."]
@@ -102,7 +109,7 @@ class Configuration:
         values = {}
         for variable in self.provider.variables:
             value = self.given.get(variable.name, variable.default)
-            if variable.name == "login_host" and INSTANCE in self.given and variable.name not in self.given:
+            if variable.name == "login_host" and INSTANCE in self.given:
                 value = f"{self.given[INSTANCE]}.my.salesforce.com"
             pattern, meaning = variable.pattern, variable.meaning
             if value is None:
@@ -120,28 +127,28 @@ class Configuration:
     def _auth_method(self, problems: dict[str, list[str]]) -> TokenAuthMethod:
         has_secret, has_certificate = bool(self.given.get("client_secret")), self.certificate is not None
         chosen = self.given.get("token_auth_method")
-        method = TokenAuthMethod(chosen) if chosen else self._usual_method(problems)
         if self.grant is GrantType.IMPLICIT:
-            return method
+            # Nothing goes to a token endpoint.
+            return TokenAuthMethod(chosen) if chosen else TokenAuthMethod.NONE
+        method = TokenAuthMethod(chosen) if chosen else self._usual_method(problems)
         if not has_secret and chosen != TokenAuthMethod.NONE and not has_certificate:
             problems["client_secret"] = [
                 "This field is required, unless mtls_certificate_id is given or token_auth_method is none."
             ]
         elif not has_secret and chosen and chosen != TokenAuthMethod.NONE:
             problems["token_auth_method"] = [f"{chosen} needs a client_secret."]
-        if self.grant is GrantType.CLIENT_CREDENTIALS and method is TokenAuthMethod.NONE and not has_certificate:
+        elif self.grant is GrantType.CLIENT_CREDENTIALS and method is TokenAuthMethod.NONE and not has_certificate:
             problems["token_auth_method"] = [
                 "The grant client_credentials needs a client that authenticates (RFC 6749 §4.4)."
             ]
         return method
 
     def _usual_method(self, problems: dict[str, list[str]]) -> TokenAuthMethod:
-        if not self.given.get("client_secret"):
-            return TokenAuthMethod.NONE
+        has_secret = bool(self.given.get("client_secret"))
         if self.metadata is None:
-            return self.provider.token_auth_method
+            return self.provider.token_auth_method if has_secret else TokenAuthMethod.NONE
         try:
-            return self.metadata.preferred_auth_method(has_secret=True, has_certificate=self.certificate is not None)
+            return self.metadata.preferred_auth_method(has_secret, has_certificate=self.certificate is not None)
         except MetadataRefused as err:
             problems["token_auth_method"] = [str(err)]
             return TokenAuthMethod.BASIC
@@ -181,6 +188,7 @@ class Configuration:
             replay_policy=ReplayPolicy(given.get("replay_policy", provider.replay_policy)),
             scope_separator=given.get("scope_separator", provider.scope_separator),
             default_expires_in=given.get("default_expires_in", provider.default_expires_in),
+            chosen=tuple(name for name in CHOICES if name in given),
         )
 
     def _addresses(self, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -212,15 +220,9 @@ def given_of(client: OAuthClient) -> dict[str, Any]:
         "issuer_url": client.issuer_url,
         **client.variables,
     }
-    usual = {
-        "pkce": provider.pkce,
-        "replay_policy": provider.replay_policy,
-        "scope_separator": provider.scope_separator,
-        "default_expires_in": provider.default_expires_in,
-    }
-    said |= {name: value for name, default in usual.items() if (value := getattr(client, name)) != default}
-    if client.token_auth_method != _usual_method_of(client):
-        said["token_auth_method"] = client.token_auth_method
+    knobs = ("replay_policy", "scope_separator", "default_expires_in")
+    said |= {name: value for name in knobs if (value := getattr(client, name)) != getattr(provider, name)}
+    said |= {name: getattr(client, name) for name in client.chosen}
     if provider.name == CUSTOM and not client.issuer_url:
         said |= {name: getattr(client, name) or None for name in ADDRESSES}
     elif client.revocation_url and not client.issuer_url:
@@ -231,17 +233,6 @@ def given_of(client: OAuthClient) -> dict[str, Any]:
             said[name] = own
     said["scopes"] = list(client.scopes)
     return {name: value for name, value in said.items() if value is not None}
-
-
-def _usual_method_of(client: OAuthClient) -> TokenAuthMethod:
-    """How ``client`` would authenticate if the request had not said."""
-    if client.client_secret:
-        # What an issuer's metadata offers is asked anew.
-        return client.token_auth_method if client.issuer_url else client.preset.token_auth_method
-    if client.certificate is not None or client.grant_type == GrantType.IMPLICIT:
-        return TokenAuthMethod.NONE
-    # Without anything to prove itself by, a client says in so many words that it is a public one.
-    return client.preset.token_auth_method
 
 
 def find_certificate(scope: Scope, certificate_id: uuid.UUID) -> Certificate:

@@ -9,7 +9,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
 
 from knoxcall.api.errors import InvalidType, TokenUnavailable
-from oauth_app.models import ClientRegistration, Connection, GrantType, RevocationJob
+from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType, RevocationJob
 from secrets_app.environments import get_environment
 from secrets_app.models import Environment, Secret
 from secrets_app.vault import Scope, get_secret
@@ -44,9 +44,13 @@ def get_connection(scope: Scope, secret: Secret, environment: str | None) -> Con
     place = _place(scope, secret, environment)
     connection = Connection.objects.filter(secret=secret, environment=place).select_related("environment").first()
     if connection is None:
-        raise TokenUnavailable("The secret is not connected in this environment.", reason="not_connected")
+        raise _not_connected()
     connection.secret = secret
     return connection
+
+
+def _not_connected() -> TokenUnavailable:
+    return TokenUnavailable("The secret is not connected in this environment.", reason="not_connected")
 
 
 def ensure_connection(scope: Scope, secret: Secret, environment: str | None) -> Connection:
@@ -64,6 +68,28 @@ def ensure_connection(scope: Scope, secret: Secret, environment: str | None) -> 
     return connection
 
 
+def try_again(registration: ClientRegistration, *, is_credential: bool = True) -> None:
+    """Make due what failed: with another configuration it may work. Belongs into the transaction that changes it.
+
+    ``is_credential``: what changed is what the provider knows us by, so grants that need no person and were turned down are
+    made again.
+    """
+    connections = Connection.objects.filter(secret_id=registration.pk)
+    connections.filter(status=Connection.Status.REFRESH_FAILING).update(refresh_due_at=Now())
+    if is_credential and GrantType(registration.grant_type).is_repeatable:
+        turned_down = connections.filter(status=Connection.Status.REAUTHORIZATION_REQUIRED)
+        revive(turned_down, Connection.Status.REFRESH_FAILING, code="credentials_changed")
+
+
+def revive(ended: QuerySet[Connection], status: str, *, code: str) -> None:
+    """Let connections that had ended be due at once, as ``status``. Belongs into a transaction."""
+    for connection in ended.select_for_update():
+        Connection.objects.filter(pk=connection.pk).update(status=status, status_changed_at=Now(), refresh_due_at=Now())
+        ConnectionEvent.objects.create(
+            connection=connection, previous_status=connection.status, status=status, code=code
+        )
+
+
 def _place(scope: Scope, secret: Secret, name: str | None) -> Environment:
     if name is None:
         return secret.base_environment
@@ -75,8 +101,11 @@ def get_shown(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> An
 
     Raises what ``get_connection`` raises.
     """
-    connection = get_connection(scope, get_oauth2_secret(scope, secret_id), environment)
-    shown: Any = shown_connections(Connection.objects.filter(pk=connection.pk)).annotate(now=Now()).get()
+    secret = get_oauth2_secret(scope, secret_id)
+    own = Connection.objects.filter(secret=secret, environment=_place(scope, secret, environment))
+    shown: Any = shown_connections(own).annotate(now=Now()).first()
+    if shown is None:
+        raise _not_connected()
     shown.last_revocation = RevocationJob.objects.filter(connection_id=shown.pk).defer("document").first()
     return shown
 

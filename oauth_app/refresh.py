@@ -25,6 +25,7 @@ from oauth_app import schedule
 from oauth_app.calls import fetch_token
 from oauth_app.claim import hand_back, is_sendable
 from oauth_app.clients import open_client
+from oauth_app.connections import try_again
 from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType
 from oauth_app.protocol.answers import TokenAnswer
 from oauth_app.protocol.client import OAuthClient
@@ -118,6 +119,8 @@ def refresh(connection: Connection, registration: ClientRegistration) -> None:
         answer = _call(client, refresh_token if plan.use_refresh_token else None)
     except TokenRequestFailed as failure:
         patiently(store_failure, connection, client, failure)
+        if not failure.retryable:
+            patiently(_follow_change, registration)
     else:
         _keep(connection, client, answer, previous=refresh_token)
 
@@ -132,6 +135,16 @@ def _keep(connection: Connection, client: OAuthClient, answer: TokenAnswer, *, p
     except Exception:
         logger.exception("connection %s: the provider's answer could not be stored", connection.pk)
         patiently(store_failure, connection, client, NOT_STORED)
+
+
+def _follow_change(registration: ClientRegistration) -> None:
+    """Try again at once what was refused while somebody changed the client: it was the old one that was refused."""
+    as_it_was = ClientRegistration.objects.filter(pk=registration.pk, updated_at=registration.updated_at)
+    if registration.mtls_certificate is not None:
+        as_it_was = as_it_was.filter(mtls_certificate__version=registration.mtls_certificate.version)
+    with transaction.atomic():
+        if not as_it_was.exists():
+            try_again(registration)
 
 
 def begun_at(connection: Connection) -> datetime:

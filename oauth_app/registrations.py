@@ -15,13 +15,13 @@ from billing_app.limits import check_oauth2_allowed
 from knoxcall.api.errors import ValidationFailed, invalid
 from knoxcall.api.idempotency import Attempt
 from oauth_app.clients import PREVIOUS_SECRET_HOURS, open_client
-from oauth_app.configure import Configuration, find_certificate, given_of
-from oauth_app.connections import get_registration
+from oauth_app.configure import ADDRESSES, INSTANCE, Configuration, find_certificate, given_of
+from oauth_app.connections import get_registration, try_again
 from oauth_app.discovery import DiscoveryFailed, discover
-from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType, Issuer
+from oauth_app.models import ClientRegistration, Connection, GrantType, Issuer
 from oauth_app.protocol.client import OAuthClient
 from oauth_app.protocol.metadata import IssuerMetadata
-from oauth_app.providers import CUSTOM, PROVIDERS
+from oauth_app.providers import CUSTOM, PROVIDERS, TokenAuthMethod
 from oauth_app.tokens import first_fetch
 from secrets_app import audit
 from secrets_app.crypto.cipher import Plaintext, SealBroken
@@ -30,8 +30,6 @@ from secrets_app.vault import NewSecret, Scope, create_secret
 from secrets_app.vault import record as record_about
 
 logger = logging.getLogger(__name__)
-
-Status = Connection.Status
 
 # What the provider knows us by: with one of these changed, what it refused before may work now.
 CREDENTIALS = frozenset(
@@ -111,24 +109,25 @@ def change_client(
     """
     if not changes and keep_previous:
         raise ValidationFailed("Give at least one field to change.")
-    # The issuer is asked before anything is locked: it may take its time, and inside it will be known.
-    known = get_registration(scope, secret_id).issuer
-    if issuer_url := changes.get("issuer_url", known and known.url):
-        _discovered(issuer_url)
+    # A new issuer is asked before anything is locked: it may take its time.
+    issuer_url = changes.get("issuer_url")
+    is_custom = get_registration(scope, secret_id).provider == CUSTOM
+    metadata = _discovered(issuer_url) if issuer_url and is_custom else None
     with transaction.atomic():
         registration = get_registration(scope, secret_id, lock=True)
         before = open_client(registration)
         if changes:
-            client, certificate = _changed(scope, registration, before, changes)
-            _keep_previous(registration, before, client)
+            client, certificate = _changed(scope, registration, before, changes, metadata)
             _write(registration, client, certificate)
+            # After the certificate's lock, as where that is replaced: the connections come last.
+            _keep_previous(registration, before, client)
             registration.version += 1
         if not keep_previous:
-            registration.previous_client_secret = registration.previous_client_secret_expires_at = None
+            _forget_previous(registration)
         registration.save()
         attempt.names(secret_id)
         if changes:
-            _try_again(registration, is_credential=bool(CREDENTIALS & changes.keys()))
+            try_again(registration, is_credential=bool(CREDENTIALS & changes.keys()))
         details: dict[str, object] = {
             "name": registration.secret.name,
             "changed": ", ".join(sorted(changes)),
@@ -139,22 +138,44 @@ def change_client(
 
 
 def _changed(
-    scope: Scope, registration: ClientRegistration, before: OAuthClient, changes: Mapping[str, Any]
+    scope: Scope,
+    registration: ClientRegistration,
+    before: OAuthClient,
+    changes: Mapping[str, Any],
+    metadata: IssuerMetadata | None,
 ) -> tuple[OAuthClient, Certificate | None]:
     known = given_of(before)
+    # What says the same in another way takes the place of what is known.
+    if changes.get("issuer_url") is not None:
+        known = {name: value for name, value in known.items() if name not in ADDRESSES}
+    if INSTANCE in changes:
+        known.pop("login_host", None)
     if registration.mtls_certificate_id is not None:
         known["mtls_certificate_id"] = registration.mtls_certificate_id
     given = {name: value for name, value in {**known, **changes}.items() if value is not None}
     if not given.get("client_id"):
         raise invalid("client_id", "It cannot be taken away.")
-    configuration = configured(scope, registration.provider, GrantType(registration.grant_type), given)
+    certificate_id = given.get("mtls_certificate_id")
+    if metadata is None and registration.issuer is not None and "issuer_url" in given:
+        # What the client goes by already, however old: an issuer that is away must not keep a leaked secret in use.
+        metadata = IssuerMetadata.from_json(registration.issuer.metadata)
+    configuration = Configuration(
+        provider=PROVIDERS[registration.provider],
+        grant=GrantType(registration.grant_type),
+        given=given,
+        certificate=find_certificate(scope, certificate_id) if certificate_id else None,
+        metadata=metadata,
+        known_return_url=before.return_url,
+    )
     return configuration.client(registration.account_id), configuration.certificate
 
 
 def _columns(client: OAuthClient, certificate: Certificate | None) -> dict[str, Any]:
-    if certificate is not None and not Secret.objects.select_for_update().filter(pk=certificate.pk).exists():
-        # Asked under its lock, so that nobody deletes it meanwhile.
-        raise invalid("mtls_certificate_id", "There is no certificate with this id.")
+    if certificate is not None:
+        # Asked under its lock, so that nobody deletes it meanwhile, or takes its key away.
+        Secret.objects.select_for_update().filter(pk=certificate.pk).first()
+        if not Certificate.objects.filter(pk=certificate.pk, private_key__isnull=False).exists():
+            raise invalid("mtls_certificate_id", "There is no certificate with this id and a private key.")
     return {
         "mtls_certificate": certificate,
         "issuer": Issuer.objects.filter(url=client.issuer_url).first() if client.issuer_url else None,
@@ -170,29 +191,26 @@ def _write(registration: ClientRegistration, client: OAuthClient, certificate: C
 
 
 def _keep_previous(registration: ClientRegistration, before: OAuthClient, client: OAuthClient) -> None:
+    if not _is_same_client(before, client):
+        # To another provider, or under another id, it would only give the secret away.
+        _forget_previous(registration)
+        return
     if before.client_secret is None or before.client_secret == client.client_secret:
         return
+    _forget_previous(registration)
     registration.previous_client_secret = Plaintext(before.client_secret)
     registration.previous_client_secret_expires_at = Now() + timedelta(hours=PREVIOUS_SECRET_HOURS)
 
 
-def _try_again(registration: ClientRegistration, *, is_credential: bool) -> None:
-    """Make what failed due: with another configuration it may work."""
-    connections = Connection.objects.filter(secret_id=registration.pk)
-    connections.filter(status=Status.REFRESH_FAILING).update(refresh_due_at=Now())
-    if not is_credential or not GrantType(registration.grant_type).is_repeatable:
-        return
-    # A grant that needs no person was refused for its credentials, and these have changed.
-    for connection in connections.filter(status=Status.REAUTHORIZATION_REQUIRED).select_for_update():
-        Connection.objects.filter(pk=connection.pk).update(
-            status=Status.REFRESH_FAILING, status_changed_at=Now(), refresh_due_at=Now()
-        )
-        ConnectionEvent.objects.create(
-            connection=connection,
-            previous_status=connection.status,
-            status=Status.REFRESH_FAILING,
-            code="credentials_changed",
-        )
+def _is_same_client(before: OAuthClient, client: OAuthClient) -> bool:
+    """Whether a secret of ``before`` could still be one of ``client``: the same id at the same place, which is shown secrets."""
+    shows_one = client.client_secret is not None and client.token_auth_method is not TokenAuthMethod.NONE
+    return shows_one and (before.client_id, before.token_url) == (client.client_id, client.token_url)
+
+
+def _forget_previous(registration: ClientRegistration) -> None:
+    registration.previous_client_secret = registration.previous_client_secret_expires_at = None
+    Connection.objects.filter(secret_id=registration.pk).update(previous_client_secret_used_at=None)
 
 
 def follow_issuer(*, issuer: Issuer, metadata: IssuerMetadata, **_: object) -> None:
@@ -207,6 +225,7 @@ def follow_issuer(*, issuer: Issuer, metadata: IssuerMetadata, **_: object) -> N
                 given=given_of(before),
                 certificate=registration.mtls_certificate,
                 metadata=metadata,
+                known_return_url=before.return_url,
             )
             client = configuration.client(registration.account_id)
         except (SealBroken, ValidationFailed) as err:
@@ -215,9 +234,16 @@ def follow_issuer(*, issuer: Issuer, metadata: IssuerMetadata, **_: object) -> N
             continue
         _write(registration, client, registration.mtls_certificate)
         registration.save()
+        try_again(registration, is_credential=False)
 
 
 def use_new_certificate(*, certificate: Certificate, **_: object) -> None:
-    """Let what failed with the old certificate be tried with the new one at once. Receives ``certificate_replaced``."""
-    for registration in ClientRegistration.objects.filter(mtls_certificate=certificate):
-        _try_again(registration, is_credential=True)
+    """Let what failed with the old certificate be tried with the new one at once. Receives ``certificate_replaced``.
+
+    Raises ``ValidationFailed``, so that nothing is replaced, where clients need a private key and there would be none.
+    """
+    registrations = ClientRegistration.objects.filter(mtls_certificate=certificate)
+    if certificate.private_key is None and registrations.exists():
+        raise invalid("private_key", "OAuth2 secrets show this certificate, so it needs its private key.")
+    for registration in registrations:
+        try_again(registration)

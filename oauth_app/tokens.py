@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db import transaction
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from knoxcall.api.errors import InvalidType, NotFound, TokenUnavailable
@@ -22,7 +23,7 @@ from knoxcall.context import seconds_left
 from knoxcall.marks import UseMarks
 from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
 from oauth_app.claim import claim_one
-from oauth_app.connections import ensure_connection, get_registration
+from oauth_app.connections import ensure_connection, get_registration, revive
 from oauth_app.models import Connection, GrantType
 from oauth_app.refresh import refresh
 from secrets_app.crypto.cipher import Plaintext, SealBroken
@@ -107,13 +108,18 @@ def get_access_token(
 def refresh_now(scope: Scope, secret_id: uuid.UUID, *, environment: str | None) -> AccessToken:
     """Renew the token at once, and return what there is then; raises what ``get_access_token`` raises.
 
-    A grant that needs no person is made again although it was ended, and in an environment where it was never made.
+    A grant that needs no person is made again although it was ended, and in an environment where it was never made. One that was
+    turned down is not made again within ten seconds.
     """
     registration = get_registration(scope, secret_id)
     if GrantType(registration.grant_type).is_repeatable:
         connection = ensure_connection(scope, registration.secret, environment)
-        revived = Connection.objects.filter(pk=connection.pk, status=Status.DISCONNECTED)
-        revived.update(status=Status.NOT_CONNECTED, status_changed_at=Now(), refresh_due_at=Now())
+        own = Connection.objects.filter(pk=connection.pk)
+        rested = Q(failed_at=None) | Q(failed_at__lt=Now() - INSISTENCE)
+        with transaction.atomic():
+            revive(own.filter(status=Status.DISCONNECTED), Status.NOT_CONNECTED, code="asked_for")
+            turned_down = own.filter(rested, status=Status.REAUTHORIZATION_REQUIRED)
+            revive(turned_down, Status.REFRESH_FAILING, code="asked_for")
     return get_access_token(scope, secret_id, environment=environment, force_refresh=True, insists=True)
 
 
@@ -158,8 +164,11 @@ def _explain_absence(scope: Scope, secret_id: uuid.UUID, environment: str | None
 
 def _is_wanting(seen: Any, *, min_ttl: int, force: bool) -> bool:
     """Whether a renewal should be tried before answering."""
+    if seen.status in (Status.DISCONNECTED, Status.REAUTHORIZATION_REQUIRED):
+        # Not even a grant that could be made again: a password that was refused too often locks its account.
+        return False
     if not seen.is_valid(seen.now):
-        return bool(seen.status not in (Status.DISCONNECTED, Status.REAUTHORIZATION_REQUIRED)) and _has_means(seen)
+        return _has_means(seen)
     if not _can_refresh(seen):
         return False
     if force:

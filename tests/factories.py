@@ -113,10 +113,9 @@ def a_client(provider: Any, **further: Any) -> OAuthClient:
         "client_secret": provider.client_secret,
         "auth_url": provider.authorize_url,
         "token_url": provider.token_url,
-        "username": provider.username,
-        "password": provider.password,
-        **further,
-    }
+    } | further
+    if values["grant_type"] == "password":
+        values = {"username": provider.username, "password": provider.password, **values}
     return OAuthClient(**values)
 
 

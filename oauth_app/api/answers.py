@@ -110,7 +110,7 @@ class RevocationSerializer(serializers.Serializer):
 
 
 class ConnectionAnswer(serializers.Serializer):
-    """A connection, without any credential. Takes a ``Connection`` as ``connection_shown`` loads it."""
+    """A connection, without any credential."""
 
     id = serializers.UUIDField(source="secret_id")
     provider = serializers.CharField(source="secret.registration.provider")

@@ -77,7 +77,8 @@ class ConnectionView(ApiView):
         answer=ConnectionAnswer,
         errors=(400, 403, 404, 409, 413, 415, 503),
         details="Connections stay. What failed is tried again at once; scopes count from the next consent on. A client secret "
-        "that is replaced is tried for 24 hours more, where the provider refuses the new one.",
+        "that is replaced is tried for 24 hours more, where the provider refuses the new one, as long as client_id and "
+        "token_url stay the same.",
     )
     @idempotent
     def patch(self, request: Request, secret_id: str) -> Response:

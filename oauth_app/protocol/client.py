@@ -45,6 +45,8 @@ class OAuthClient:
     replay_policy: ReplayPolicy = ReplayPolicy.ONE_TRY
     scope_separator: str = " "
     default_expires_in: int | None = None
+    # Those of `token_auth_method` and `pkce` that somebody chose, so that an issuer's metadata does not decide them.
+    chosen: tuple[str, ...] = ()
 
     # Not of the document, but added for a call: the secret that was replaced lately, and the certificate to show.
     previous_client_secret: str | None = None
@@ -93,7 +95,7 @@ class OAuthClient:
         known: dict[str, Any] = json.loads(document.reveal())
         # What a newer release added while both run is not ours to understand.
         data = {name: value for name, value in known.items() if name in _STORED}
-        data["scopes"] = tuple(data.get("scopes", ()))
+        data |= {name: tuple(data.get(name, ())) for name in ("scopes", "chosen")}
         data["token_auth_method"] = TokenAuthMethod(data["token_auth_method"])
         data["replay_policy"] = ReplayPolicy(data["replay_policy"])
         return cls(**data)

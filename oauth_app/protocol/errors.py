@@ -31,8 +31,9 @@ CLIENT_REFUSED = frozenset(
         "redirect_uri_mismatch",
     }
 )
-# Of these the ones that say that the provider does not know the client secret: it looked at nothing else.
-WRONG_CREDENTIALS = frozenset({"invalid_client", "incorrect_client_credentials", "bad_client_secret"})
+# The ones that say that the provider does not know the client secret: it looked at nothing else. The last is Auth0's, and means
+# this with a 401 only, as which alone it is a refusal of the client (`answers`).
+WRONG_CREDENTIALS = frozenset({"invalid_client", "incorrect_client_credentials", "bad_client_secret", "access_denied"})
 # Said with a 200: something went wrong at the provider, after it had begun (Slack's own words for it).
 BROKE_OFF = frozenset({"fatal_error", "internal_error", "server_error"})
 # Said by the provider itself with a 5xx: it did not look at the request. Any other 5xx may have consumed the refresh token,
