@@ -35,7 +35,7 @@ def attention_of(connection: Connection, now: datetime, *, renewable: bool | Non
         _unknown_outcome(connection),
         _no_refresh_token(connection, renewable),
         _reauthorize_soon(connection, now),
-        _previous_secret(connection),
+        _previous_secret(connection, now),
         _scopes_differ(connection),
         _certificate_expiring(connection, now),
     )
@@ -79,8 +79,9 @@ def _reauthorize_soon(connection: Connection, now: datetime) -> Attention | None
     )
 
 
-def _previous_secret(connection: Connection) -> Attention | None:
-    if connection.previous_client_secret_used_at is None:
+def _previous_secret(connection: Connection, now: datetime) -> Attention | None:
+    ends_at = connection.secret.registration.previous_client_secret_expires_at
+    if connection.previous_client_secret_used_at is None or ends_at is None or ends_at <= now:
         return None
     return Attention(
         "previous_client_secret_in_use",
@@ -94,9 +95,12 @@ def _scopes_differ(connection: Connection) -> Attention | None:
     registration = connection.secret.registration
     if connection.granted_scopes is None or connection.status == Status.DISCONNECTED:
         return None
+    preset = PROVIDERS[registration.provider]
     # Those that only ask for a refresh token are not always named in what was granted.
-    unspoken = set(PROVIDERS[registration.provider].offline_scopes) | {"offline_access"}
-    missing = set(registration.scopes) - set(connection.granted_scopes) - unspoken
+    unspoken = {*preset.offline_scopes, "offline_access"}
+    granted = set(connection.granted_scopes)
+    missing = {s for s in registration.scopes if s not in granted and preset.scope_aliases.get(s) not in granted}
+    missing -= unspoken
     if not missing:
         return None
     return Attention(

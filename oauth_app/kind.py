@@ -63,10 +63,7 @@ class OAuth2Kind(SecretKind):
         dismantle(secret)
 
     def answer(self, secret: Secret) -> dict[str, Any]:
-        answer: dict[str, Any] = {
-            "redirect_uri": redirect_uri(secret.pk),
-            "mtls_certificate_id": secret.registration.mtls_certificate_id,
-        }
+        answer: dict[str, Any] = {"redirect_uri": redirect_uri(secret.pk)}
         connection = base_connection(secret)
         if connection is not None and connection.failure_code:
             answer["connection_error"] = {
@@ -90,6 +87,7 @@ class OAuth2Kind(SecretKind):
             "provider": secret.registration.provider,
             "grant_type": secret.registration.grant_type,
             "connection_status": connection.status if connection else Connection.Status.NOT_CONNECTED,
+            "mtls_certificate_id": secret.registration.mtls_certificate_id,
         }
 
     def environments(self, secret: Secret) -> list[dict[str, Any]]:

@@ -38,6 +38,10 @@ _GOOGLE = Provider(
     note="A refresh token ends after six months without use, after seven days while the app is in testing, and when the same "
     "account gives the client its 101st.",
     default_scopes=("openid", "email", "profile"),
+    scope_aliases={
+        "email": "https://www.googleapis.com/auth/userinfo.email",
+        "profile": "https://www.googleapis.com/auth/userinfo.profile",
+    },
     # Without both of these Google returns a refresh token on the very first consent only.
     authorize_params={"access_type": "offline", "prompt": "consent"},
     replay_policy=ReplayPolicy.SAFE,

@@ -120,6 +120,8 @@ class Provider:
     """Where answers separate scopes in another way than requests do."""
     scope_field: str = "scope"
     """The field of an answer that names what was granted."""
+    scope_aliases: Mapping[str, str] = field(default_factory=dict)
+    """Scopes that answers name otherwise than requests do."""
     scope_on_refresh: bool = False
 
     authorize_params: Mapping[str, str] = field(default_factory=dict)

@@ -30,7 +30,7 @@ ROW = {
     "strict_expiry_enforcement",
     "description",
 }
-OAUTH2_ROW = ROW | {"provider", "grant_type", "connection_status"}
+OAUTH2_ROW = ROW | {"provider", "grant_type", "connection_status", "mtls_certificate_id"}
 PLANTED = "planted-7f3a-value"
 
 
