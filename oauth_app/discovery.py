@@ -143,7 +143,8 @@ def _store(issuer_url: str, metadata: IssuerMetadata) -> bool:
     """Keep what was fetched; returns whether it is a change. Of several who see one at once, one tells of it."""
     document = metadata.to_json()
     with transaction.atomic():
-        issuer, is_new = Issuer.objects.select_for_update().get_or_create(
+        # A lock that lets others refer to the row: who changes a client to this issuer holds what a receiver wants.
+        issuer, is_new = Issuer.objects.select_for_update(no_key=True).get_or_create(
             url=issuer_url, defaults={"metadata": document}
         )
         if is_new:
