@@ -60,14 +60,23 @@ class Issued:
 
 
 def issue(
-    name: str, issuer: Issued | None = None, *, key: Any = None, days: tuple[float, float] = (-1, 90), serial: int = 255
+    name: str,
+    issuer: Issued | None = None,
+    *,
+    key: Any = None,
+    days: tuple[float, float] = (-1, 90),
+    serial: int = 255,
+    ca: bool = False,
 ) -> Issued:
-    """A certificate called ``name``, valid from and until so many days from now; self-signed without ``issuer``."""
+    """A certificate called ``name``, valid from and until so many days from now; self-signed without ``issuer``.
+
+    ``ca``: a peer takes it for an authority.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = issuer.key if issuer else key
     plain = isinstance(signer, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
@@ -75,9 +84,10 @@ def issue(
         .serial_number(serial)
         .not_valid_before(NOW + days[0] * DAY)
         .not_valid_after(NOW + days[1] * DAY)
-        .sign(signer, None if plain else hashes.SHA256())
     )
-    return Issued(certificate, key)
+    if ca:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return Issued(builder.sign(signer, None if plain else hashes.SHA256()), key)
 
 
 @cache
