@@ -95,12 +95,7 @@ def _scopes_differ(connection: Connection) -> Attention | None:
     registration = connection.secret.registration
     if connection.granted_scopes is None or connection.status == Status.DISCONNECTED:
         return None
-    preset = PROVIDERS[registration.provider]
-    # Those that only ask for a refresh token are not always named in what was granted.
-    unspoken = {*preset.offline_scopes, "offline_access"}
-    granted = set(connection.granted_scopes)
-    missing = {s for s in registration.scopes if s not in granted and preset.scope_aliases.get(s) not in granted}
-    missing -= unspoken
+    missing = PROVIDERS[registration.provider].missing_scopes(registration.scopes, connection.granted_scopes)
     if not missing:
         return None
     return Attention(

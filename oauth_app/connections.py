@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
 
-from knoxcall.api.errors import InvalidType, TokenUnavailable
+from knoxcall.api.errors import InvalidType, NotFound, TokenUnavailable
 from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType, RevocationJob
 from secrets_app.environments import get_environment
 from secrets_app.models import Environment, Secret
@@ -30,8 +30,11 @@ def get_registration(scope: Scope, secret_id: uuid.UUID, *, lock: bool = False) 
     """
     secret = get_oauth2_secret(scope, secret_id)
     if lock:
-        ClientRegistration.objects.select_for_update().get(pk=secret.pk)
-    registration = ClientRegistration.objects.select_related("mtls_certificate").get(pk=secret.pk)
+        ClientRegistration.objects.select_for_update().filter(pk=secret.pk).first()
+    registration = ClientRegistration.objects.select_related("mtls_certificate").filter(pk=secret.pk).first()
+    if registration is None:
+        # Deleted since.
+        raise NotFound
     registration.secret = secret
     return registration
 

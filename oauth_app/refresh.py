@@ -116,7 +116,7 @@ def refresh(connection: Connection, registration: ClientRegistration) -> None:
         return
     try:
         release_connection()
-        answer = _call(client, refresh_token if plan.use_refresh_token else None)
+        answer = _call(client, refresh_token if plan.use_refresh_token else None, connection.granted_scopes)
     except TokenRequestFailed as failure:
         patiently(store_failure, connection, client, failure)
         if not failure.retryable:
@@ -177,11 +177,11 @@ def may_replay(connection: Connection, client: OAuthClient) -> bool:
     return client.replay_policy is ReplayPolicy.SAFE or connection.rotates is False
 
 
-def _call(client: OAuthClient, refresh_token: Plaintext | None) -> TokenAnswer:
+def _call(client: OAuthClient, refresh_token: Plaintext | None, granted: list[str] | None) -> TokenAnswer:
     if refresh_token is None:
         return _grant(client)
     try:
-        return fetch_token(client, partial(refresh_request, refresh_token=refresh_token))
+        return fetch_token(client, partial(refresh_request, refresh_token=refresh_token, granted=granted))
     except GrantDead:
         if not GrantType(client.grant_type).is_repeatable:
             raise

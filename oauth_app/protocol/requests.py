@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote_plus
 
@@ -69,12 +69,19 @@ def code_request(client: OAuthClient, *, code: str, redirect_uri: str, code_veri
     return _token_request(client, client.token_endpoint, body)
 
 
-def refresh_request(client: OAuthClient, refresh_token: Plaintext) -> TokenRequest:
-    """Use a refresh token (RFC 6749 §6). The scope is sent only to providers that want it."""
-    scope = client.scope if client.preset.scope_on_refresh else None
+def refresh_request(
+    client: OAuthClient, refresh_token: Plaintext, *, granted: Collection[str] | None = None
+) -> TokenRequest:
+    """Use a refresh token (RFC 6749 §6). The scope is sent only to providers that want it.
+
+    It names nothing that was not ``granted``, as far as that is known: scopes that were added since would end the grant.
+    """
+    missing = set() if granted is None else client.preset.missing_scopes(client.scopes, granted)
+    scopes = (scope for scope in client.scopes if scope not in missing)
+    scope = client.scope_separator.join(scopes) if client.preset.scope_on_refresh else None
     extra = _extra(client) | ({"client_id": client.client_id} if _sends_client_id(client) else {})
     body = WebApplicationClient(client.client_id).prepare_refresh_body(
-        refresh_token=refresh_token.reveal(), scope=scope, **extra
+        refresh_token=refresh_token.reveal(), scope=scope or None, **extra
     )
     return _token_request(client, client.refresh_endpoint, body)
 

@@ -38,10 +38,7 @@ _GOOGLE = Provider(
     note="A refresh token ends after six months without use, after seven days while the app is in testing, and when the same "
     "account gives the client its 101st.",
     default_scopes=("openid", "email", "profile"),
-    scope_aliases={
-        "email": "https://www.googleapis.com/auth/userinfo.email",
-        "profile": "https://www.googleapis.com/auth/userinfo.profile",
-    },
+    scope_prefix="https://www.googleapis.com/auth/userinfo.",
     # Without both of these Google returns a refresh token on the very first consent only.
     authorize_params={"access_type": "offline", "prompt": "consent"},
     replay_policy=ReplayPolicy.SAFE,
@@ -124,6 +121,7 @@ _MICROSOFT = Provider(
     default_scopes=("openid", "profile", "email", "offline_access", "User.Read"),
     offline_scopes=("offline_access",),
     client_credentials_scopes=("https://graph.microsoft.com/.default",),
+    scope_prefix="https://graph.microsoft.com/",
     scope_on_refresh=True,
     authorize_params={"response_mode": "query"},
     replay_policy=ReplayPolicy.SAFE,

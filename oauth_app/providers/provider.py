@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -120,8 +120,8 @@ class Provider:
     """Where answers separate scopes in another way than requests do."""
     scope_field: str = "scope"
     """The field of an answer that names what was granted."""
-    scope_aliases: Mapping[str, str] = field(default_factory=dict)
-    """Scopes that answers name otherwise than requests do."""
+    scope_prefix: str = ""
+    """What answers put before some scopes that requests name without it."""
     scope_on_refresh: bool = False
 
     authorize_params: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +155,13 @@ class Provider:
     """Facts that name the account to a person, the best first; a dot goes into an object: `team.name`."""
     subject: str | None = None
     """The fact that identifies who consented, where there is no `id_token` with a `sub`; a dot goes into an object."""
+
+    def missing_scopes(self, asked: Iterable[str], granted: Collection[str]) -> set[str]:
+        """Those of ``asked`` that are not among the ``granted`` ones of an answer, however that spells them."""
+        # What only asks for a refresh token, or for all that was consented to before, is not always named in an answer.
+        unspoken = {*self.offline_scopes, "offline_access"}
+        named = {*granted, *(scope.removeprefix(self.scope_prefix) for scope in granted)}
+        return {scope for scope in asked if not scope.endswith("/.default")} - named - unspoken
 
     def issuer_of(self, variables: Mapping[str, str]) -> str | None:
         """The issuer that a callback must name, if it names one; ``None`` where it is not known beforehand."""

@@ -272,6 +272,13 @@ def test_a_refresh_token_that_ends_soon_is_told_with_its_end(caller, connected):
             None,
         ),
         ("google", ["openid", "email"], ["openid"], "email."),
+        (
+            "microsoft",
+            ["openid", "offline_access", "User.Read"],
+            ["openid", "https://graph.microsoft.com/User.Read"],
+            None,
+        ),
+        ("microsoft", ["https://graph.microsoft.com/.default"], ["https://graph.microsoft.com/Mail.Read"], None),
     ],
 )
 def test_scopes_are_compared_as_sets(caller, connected, provider_name, asked, granted, missing):

@@ -112,6 +112,20 @@ def test_a_refresh_sends_the_scope_only_where_the_preset_wants_it():
     assert form(refresh_request(a_client(provider="microsoft"), Plaintext("r")))["scope"] == "a b"
 
 
+@pytest.mark.parametrize(
+    ("granted", "sent"),
+    [
+        (["a", "b"], "a b"),
+        (["https://graph.microsoft.com/a"], "a"),
+        (["c"], None),
+        (None, "a b"),
+    ],
+)
+def test_a_refresh_asks_for_nothing_that_was_not_granted(granted, sent):
+    request = refresh_request(a_client(provider="microsoft"), Plaintext("r"), granted=granted)
+    assert form(request).get("scope") == sent
+
+
 def test_token_params_go_with_every_token_request():
     client = a_client(token_params={"audience": "api"})
     assert form(refresh_request(client, Plaintext("r")))["audience"] == "api"
