@@ -19,6 +19,7 @@ from oauth_app.configure import ADDRESSES, INSTANCE, Configuration, find_certifi
 from oauth_app.connections import get_registration, try_again
 from oauth_app.discovery import DiscoveryFailed, discover
 from oauth_app.models import ClientRegistration, Connection, GrantType, Issuer
+from oauth_app.moves import check_credentials_given, forget_refresh_tokens, leads_elsewhere
 from oauth_app.protocol.client import OAuthClient
 from oauth_app.protocol.metadata import IssuerMetadata
 from oauth_app.providers import CUSTOM, PROVIDERS, TokenAuthMethod
@@ -104,8 +105,9 @@ def change_client(
 ) -> ClientRegistration:
     """Change a client registration; ``None`` takes a value away. Connections stay, and what failed is tried again at once.
 
-    A client secret that is replaced is kept for a day as a fall-back, unless ``keep_previous`` is false: then none is. Raises
-    ``NotFound``, ``InvalidType`` and ``ValidationFailed``; then nothing has changed.
+    Credentials do not follow to another host (``oauth_app.moves``). A client secret that is replaced is kept for a day as a
+    fall-back, unless ``keep_previous`` is false: then none is. Raises ``NotFound``, ``InvalidType`` and ``ValidationFailed``;
+    then nothing has changed.
     """
     if not changes and keep_previous:
         raise ValidationFailed("Give at least one field to change.")
@@ -118,9 +120,14 @@ def change_client(
         before = open_client(registration)
         if changes:
             client, certificate = _changed(scope, registration, before, changes, metadata)
+            is_moved = leads_elsewhere(before, client)
+            if is_moved:
+                check_credentials_given(client, changes)
             _write(registration, client, certificate)
             # After the certificate's lock, as where that is replaced: the connections come last.
             _keep_previous(registration, before, client)
+            if is_moved:
+                forget_refresh_tokens(registration)
             registration.version += 1
         if not keep_previous:
             _forget_previous(registration)

@@ -99,7 +99,7 @@ def test_the_next_token_request_is_made_as_it_was_changed(caller, robot, provide
 
 def test_the_next_token_request_goes_to_another_address(caller, robot):
     with FakeProvider() as other:
-        change(caller, robot, token_url=other.token_url)
+        change(caller, robot, token_url=other.token_url, client_secret=other.client_secret)
         assert renew(caller, robot).status_code == 200
         assert other.count("client_credentials") == 1
     assert ClientRegistration.objects.get().token_host == urlsplit(other.token_url).netloc
@@ -120,6 +120,30 @@ def test_the_next_consent_is_asked_for_as_it_was_changed(caller, provider, body,
     started = start_bare(connection.secret_id, actor=Actor("browser"))
     query = parse_qs(urlsplit(started.url).query)
     assert {name: query.get(name, [None])[0] for name in shown} == shown
+
+
+@pytest.mark.parametrize("field", ["token_url", "revocation_url"])
+def test_a_client_secret_does_not_follow_to_another_host(caller, robot, field):
+    before = client_of(robot)
+    assert refused(caller, robot, **{field: "https://elsewhere.example/x"}) == ["client_secret"]
+    assert client_of(robot) == before
+    change(caller, robot, **{field: before.token_url + "/other"})
+
+
+def test_a_password_does_not_follow_to_another_host(caller, provider):
+    connection = an_oauth2_secret(caller, a_client(provider, grant_type="password"))
+    elsewhere = {"token_url": "https://elsewhere.example/t", "client_secret": "x"}
+    assert refused(caller, connection, **elsewhere) == ["password"]
+
+
+def test_refresh_tokens_do_not_follow_to_another_host(caller, provider, http):
+    connection = consent(an_oauth2_secret(caller, a_client(provider)), http)
+    change(caller, connection, token_url="https://elsewhere.example/t", client_secret="x")
+    connection.refresh_from_db()
+    assert connection.refresh_token is None
+    assert connection.refresh_due_at == connection.expires_at
+    # What is valid is served to its end.
+    assert caller.get(path_of(connection) + "/token").status_code == 200
 
 
 def test_the_next_consent_is_asked_for_at_another_address(caller, provider):

@@ -221,7 +221,7 @@ def test_one_that_cannot_follow_stops_no_other(caller, body, provider, caplog):
 def test_a_typed_client_takes_up_an_issuer(caller, body, provider):
     del body["issuer_url"]
     connection = create(caller, body, auth_url="https://old.example/a", token_url="https://old.example/t")
-    state = change(caller, connection, issuer_url=provider.issuer)
+    state = change(caller, connection, issuer_url=provider.issuer, client_secret="x")
     assert state["issuer_url"] == provider.issuer
     assert client_of(connection).token_url == provider.token_url
 
@@ -231,7 +231,7 @@ def test_an_issuer_gives_way_to_typed_addresses_as_a_whole(caller, body, provide
     assert refused_with(caller, connection, token_url="https://new.example/t") == ["token_url"]
     assert set(refused_with(caller, connection, issuer_url=None)) == {"auth_url", "token_url"}
     typed = {"auth_url": "https://new.example/a", "token_url": "https://new.example/t"}
-    assert change(caller, connection, issuer_url=None, **typed)["issuer_url"] is None
+    assert change(caller, connection, issuer_url=None, client_secret="x", **typed)["issuer_url"] is None
     client = client_of(connection)
     assert (client.token_url, client.revocation_url, client.issuer) == ("https://new.example/t", None, None)
 
@@ -239,7 +239,7 @@ def test_an_issuer_gives_way_to_typed_addresses_as_a_whole(caller, body, provide
 def test_another_issuer_takes_the_place_of_one(caller, body, provider):
     connection = create(caller, body)
     with FakeProvider(iss="{base_url}") as other:
-        change(caller, connection, issuer_url=other.issuer)
+        change(caller, connection, issuer_url=other.issuer, client_secret="x")
     client = client_of(connection)
     assert (client.token_url, client.issuer, client.requires_iss) == (other.token_url, other.issuer, True)
 

@@ -230,7 +230,7 @@ def test_another_client_is_never_shown_it(caller, robot, further, together):
         change(caller, robot, client_secret=NEW, **further)
     else:
         change(caller, robot, client_secret=NEW)
-        change(caller, robot, **further)
+        change(caller, robot, client_secret="newer", **further)
     assert ClientRegistration.objects.get().previous_client_secret is None
 
 
