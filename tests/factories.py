@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,8 +18,10 @@ from billing_app.models import Account
 from knoxcall.api.idempotency import NoKey
 from oauth_app.authorize import Started, create_link, start_bare, start_by_link
 from oauth_app.complete import Callback, complete
-from oauth_app.models import Connection
+from oauth_app.configure import Configuration
+from oauth_app.models import Connection, GrantType
 from oauth_app.protocol.client import OAuthClient
+from oauth_app.providers import CUSTOM, PROVIDERS
 from oauth_app.registrations import create_oauth2_secret
 from secrets_app.api_keys import create_api_key
 from secrets_app.audit import Actor
@@ -117,6 +120,16 @@ def a_client(provider: Any, **further: Any) -> OAuthClient:
     if values["grant_type"] == "password":
         values = {"username": provider.username, "password": provider.password, **values}
     return OAuthClient(**values)
+
+
+def a_preset_client(name: str, provider: Any, **given: Any) -> OAuthClient:
+    """A client with all that the preset ``name`` says, but the addresses of the fake ``provider``; authorization code."""
+    credentials = {"client_id": provider.client_id, "client_secret": provider.client_secret}
+    addresses = {"auth_url": provider.authorize_url, "token_url": provider.token_url}
+    if name == CUSTOM:
+        return a_client(provider, **given)
+    configuration = Configuration(PROVIDERS[name], GrantType.AUTHORIZATION_CODE, {**credentials, **given})
+    return replace(configuration.client(uuid.uuid4()), **addresses)
 
 
 def an_oauth2_secret(

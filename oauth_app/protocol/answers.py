@@ -36,6 +36,10 @@ _NOTHING_CONSUMED = frozenset({408, 425, 429, 503})
 _LONGEST_LIFETIME = 10 * 365 * 86_400
 _LONGEST_RETRY_AFTER = 86_400
 _MAX_FACT = 500
+# What a form looks like that does not call itself one; no page does. Read in one pass, however long it is.
+_FORM = re.compile(r"[a-z_]{2,40}=[!#-;=?-z|~]*")
+# RFC 6749 appendix A: tokens are printable ASCII.
+_TOKEN = re.compile(r"[\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +73,62 @@ def read_fragment(client: OAuthClient, fields: Mapping[str, str]) -> TokenAnswer
 def read_answer(client: OAuthClient, *, status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
     """Return the token of an answer, or raise the ``TokenRequestFailed`` that it means."""
     data = _parse(headers, body)
-    if 200 <= status < 300:
-        if data is None:
+    if data is None:
+        if 200 <= status < 300:
             raise OutcomeUnknown("unreadable_answer", "The provider answered with something that is no token answer.")
-        if "error" in data or data.get("ok") is False:
-            raise _from_error(status, data, headers)
+        raise _from_status(status, headers)
+    if 200 <= status < 300 and not data.get("error") and data.get("ok") is not False:
         return _token(client, data)
-    if data is not None and (code := _in_words(client, status, data)):
-        raise _permanent(code)
-    if data is not None and "error" in data:
-        raise _from_error(status, data, headers)
-    raise _from_status(status, headers)
+    failure = _failure(client, status, data, headers)
+    if _source(client, data).get("access_token"):
+        # It says that it failed and brings a token: whoever issues one may have used up the refresh token.
+        raise OutcomeUnknown(failure.code, failure.message, retry_after=failure.retry_after)
+    raise failure
 
 
 def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+    """The fields of an answer. Its type is not asked: there are JSON answers that call themselves forms, and forms that do not.
+
+    A rotated refresh token exists in this answer only, so what stands beside the tokens is read leniently.
+    """
     try:
-        text = body.decode()
-        if "form-urlencoded" in headers.get("Content-Type", ""):
-            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100)) or None
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        text = body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        # Tokens are ASCII: a name in another encoding does not change them.
+        text = body.decode("latin-1")
+    try:
+        data = json.loads(text, strict=False, parse_int=_integer)
+        return data if isinstance(data, dict) else None
+    except RecursionError:
         return None
-    return data if isinstance(data, dict) else None
+    except ValueError:
+        pass
+    return _parse_form(text.strip(), is_named="form-urlencoded" in headers.get("Content-Type", ""))
+
+
+def _parse_form(text: str, *, is_named: bool) -> dict[str, Any] | None:
+    if not is_named and not _FORM.fullmatch(text):
+        return None
+    try:
+        fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        return None
+    return fields if is_named or not fields.keys().isdisjoint({"access_token", "error"}) else None
+
+
+def _integer(digits: str) -> int | float:
+    # Python refuses to read an integer of thousands of digits; as a float it is infinite, and counts as missing.
+    return int(digits) if len(digits) < 400 else float(digits)
+
+
+def _failure(
+    client: OAuthClient, status: int, data: Mapping[str, Any], headers: Mapping[str, str]
+) -> TokenRequestFailed:
+    if code := _in_words(client, status, data):
+        return _permanent(code)
+    if data.get("error") or 200 <= status < 300:
+        return _from_error(status, data, headers)
+    return _from_status(status, headers)
 
 
 def _in_words(client: OAuthClient, status: int, data: Mapping[str, Any]) -> str | None:
@@ -135,17 +173,21 @@ def _from_status(status: int, headers: Mapping[str, str]) -> TokenRequestFailed:
     return ProviderUnavailable(f"http_{status}", message, retry_after=retry_after)
 
 
-def _token(client: OAuthClient, data: dict[str, Any]) -> TokenAnswer:
+def _source(client: OAuthClient, data: dict[str, Any]) -> dict[str, Any]:
+    """Where the tokens are: at the top, or in the preset's object if there is none at the top."""
     nested = data.get(client.preset.nested_token or "")
-    source = nested if "access_token" not in data and isinstance(nested, dict) else data
-    access_token = source.get("access_token")
-    if not isinstance(access_token, str) or not re.fullmatch(r"[\x20-\x7e]+", access_token):
+    return nested if not data.get("access_token") and isinstance(nested, dict) else data
+
+
+def _token(client: OAuthClient, data: dict[str, Any]) -> TokenAnswer:
+    source = _source(client, data)
+    access_token = _sendable(source.get("access_token"))
+    if access_token is None:
         raise OutcomeUnknown("no_access_token", "The provider's answer holds no access token.")
-    refresh_token = _text(source.get("refresh_token"))
     unit = 1000 if client.preset.lifetimes_in_milliseconds else 1
     return TokenAnswer(
-        access_token=Plaintext(access_token),
-        refresh_token=Plaintext(refresh_token) if refresh_token else None,
+        access_token=access_token,
+        refresh_token=_sendable(source.get("refresh_token")),
         token_type=read_token_type(source.get("token_type")),
         expires_in=read_lifetime(source.get("expires_in"), default=client.default_expires_in, unit=unit),
         scopes=_read_scopes(client, source.get(client.preset.scope_field)),
@@ -153,6 +195,12 @@ def _token(client: OAuthClient, data: dict[str, Any]) -> TokenAnswer:
         identity=read_id_token(data.get("id_token")),
         refresh_token_expires_in=read_lifetime(_refresh_token_lifetime(source), default=None, unit=unit),
     )
+
+
+def _sendable(value: Any) -> Plaintext | None:
+    is_token = isinstance(value, str) and _TOKEN.fullmatch(value) and value.strip()
+    # Anything else is no token to replace the one that we have.
+    return Plaintext(value) if is_token else None
 
 
 def _refresh_token_lifetime(source: Mapping[str, Any]) -> Any:
@@ -208,12 +256,12 @@ def read_retry_after(headers: Mapping[str, str]) -> int | None:
 
 
 def _read_scopes(client: OAuthClient, value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, list):
-        return tuple(item for item in value if _text(item))
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        separators = {" ", client.scope_separator, client.preset.answered_scope_separator or " "}
+        value = re.split(r"\s|" + "|".join(map(re.escape, separators)), value)
+    if not isinstance(value, list):
         return None
-    separators = {" ", client.scope_separator, client.preset.answered_scope_separator or " "}
-    return tuple(part for part in re.split("|".join(map(re.escape, separators)), value) if _text(part))
+    return tuple(dict.fromkeys(part for part in value if _text(part)))
 
 
 def _small(value: Any) -> Any:

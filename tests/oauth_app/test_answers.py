@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
 from oauth_app.protocol.answers import TokenAnswer, read_answer, read_lifetime, read_retry_after
@@ -215,39 +213,3 @@ def test_a_429_carries_its_retry_after():
     with pytest.raises(ProviderUnavailable) as caught:
         read({}, status=429, headers={**JSON, "Retry-After": "7"})
     assert caught.value.retry_after == 7
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda nested: st.lists(nested, max_size=3) | st.dictionaries(st.text(max_size=8), nested, max_size=3),
-    max_leaves=6,
-)
-names = st.sampled_from(
-    ["access_token", "refresh_token", "expires_in", "scope", "token_type", "error", "ok", "authed_user", "instance_url"]
-)
-
-
-@given(
-    st.dictionaries(names, values),
-    st.integers(100, 599),
-    st.sampled_from(["custom", "github", "google", "microsoft", "salesforce", "slack"]),
-)
-def test_any_json_object_is_a_token_or_a_typed_error(data, status, provider):
-    try:
-        answer = read(data, status=status, provider=provider)
-    except TokenRequestFailed:
-        return
-    assert answer.access_token.reveal()
-    assert answer.expires_in is None or answer.expires_in > 0
-
-
-@given(
-    st.binary(max_size=300),
-    st.integers(100, 599),
-    st.sampled_from(["application/json", "application/x-www-form-urlencoded", ""]),
-)
-def test_any_bytes_are_a_token_or_a_typed_error(body, status, content_type):
-    try:
-        read(body, status=status, headers={"Content-Type": content_type})
-    except TokenRequestFailed:
-        return
