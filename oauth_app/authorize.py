@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from knoxcall.api.errors import ValidationFailed, invalid
+from knoxcall.api.errors import NotFound, ValidationFailed, invalid
 from knoxcall.clock import database_now
 from oauth_app.clients import open_client
 from oauth_app.connections import ensure_connection, get_registration
@@ -110,7 +110,8 @@ def create_link(
                 raise invalid("return_url", str(err)) from None
         connection = ensure_connection(scope, registration.secret, environment)
         # Under its lock, so that of two links made at once one is the newer.
-        Connection.objects.select_for_update().get(pk=connection.pk)
+        if not _lock(connection):
+            raise NotFound
         void_links(connection)
         link = ConsentLink.objects.create(
             account_id=scope.account_id,
@@ -181,7 +182,8 @@ def begin(connection: Connection, *, link: ConsentLink | None, actor: audit.Acto
 
     Must run in a transaction: it locks the connection, so that starts are counted truly.
     """
-    Connection.objects.select_for_update().get(pk=connection.pk)
+    if not _lock(connection):
+        return Outcome("not_found")
     open_requests = connection.authorization_requests.filter(used_at=None, expires_at__gt=Now())
     # What an earlier link started leads nowhere any more: it must not stand in the way of the one that replaced it.
     open_requests = open_requests.exclude(link__voided_at__isnull=False)
@@ -209,6 +211,11 @@ def begin(connection: Connection, *, link: ConsentLink | None, actor: audit.Acto
         client, redirect_uri=redirect_uri(connection.secret_id), state=state, code_verifier=verifier
     )
     return Started(url, cookie_name(state), cookie)
+
+
+def _lock(connection: Connection) -> bool:
+    """Lock ``connection`` to the transaction's end; ``False``: it was deleted meanwhile."""
+    return Connection.objects.select_for_update().filter(pk=connection.pk).first() is not None
 
 
 def record(action: audit.Action, connection: Connection, actor: audit.Actor, **details: object) -> None:

@@ -23,6 +23,7 @@ from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
 from oauth_app.authorize import Outcome, digest, record, redirect_uri
 from oauth_app.calls import fetch_token
 from oauth_app.clients import open_client
+from oauth_app.given_up import give_up_late, grant_digest
 from oauth_app.models import AuthorizationRequest, Connection, ConnectionEvent, ConsentLink, GrantType
 from oauth_app.protocol.answers import TokenAnswer, read_facts, read_fragment
 from oauth_app.protocol.client import OAuthClient
@@ -31,7 +32,6 @@ from oauth_app.protocol.identity import account_name, subject_of
 from oauth_app.protocol.requests import code_request
 from oauth_app.refresh import patiently, token_columns
 from oauth_app.return_urls import check_return_url, return_address
-from oauth_app.revocation import give_up_late, grant_digest
 from secrets_app import audit
 
 logger = logging.getLogger(__name__)
@@ -217,10 +217,10 @@ def _exchange(request: AuthorizationRequest, callback: Callback, actor: audit.Ac
     except TokenRequestFailed as failure:
         refused = isinstance(failure, GrantDead | ClientRefused) or callback.from_fragment
         return Outcome("exchange_failed" if refused else "provider_unavailable", connection, reason=failure.code)
-    facts = {**answer.facts, **read_facts(client.preset.callback_facts, callback.fields)}
-    outcome = patiently(_store, request, client, replace(answer, facts=facts), actor, callback.issuer)
+    answer = replace(answer, facts={**answer.facts, **read_facts(client.preset.callback_facts, callback.fields)})
+    outcome = patiently(_store, request, client, answer, actor, callback.issuer)
     if outcome.code not in CONNECTED:
-        patiently(give_up_late, connection, client, answer)
+        patiently(give_up_late, connection, client, answer, is_new_grant=True)
     return outcome
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from typing import Any
 
@@ -10,18 +9,15 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from knoxcall.api.errors import NotFound
 from knoxcall.api.idempotency import Attempt
 from oauth_app.authorize import record, void_links
-from oauth_app.clients import open_client
 from oauth_app.connections import get_connection, get_registration
+from oauth_app.given_up import give_up_stored
 from oauth_app.models import AuthorizationRequest, ClientRegistration, Connection, ConnectionEvent
-from oauth_app.revocation import give_up_stored
 from secrets_app import audit
-from secrets_app.crypto.cipher import SealBroken
 from secrets_app.models import Secret
 from secrets_app.vault import Scope
-
-logger = logging.getLogger(__name__)
 
 Status = Connection.Status
 
@@ -61,7 +57,11 @@ def disconnect(scope: Scope, secret_id: uuid.UUID, *, environment: str | None, a
     with transaction.atomic():
         registration = get_registration(scope, secret_id)
         found = get_connection(scope, registration.secret, environment)
-        connection = Connection.objects.select_for_update(of=("self",)).select_related("environment").get(pk=found.pk)
+        locked = Connection.objects.select_for_update(of=("self",)).select_related("environment")
+        connection = locked.filter(pk=found.pk).first()
+        if connection is None:
+            # Deleted while we waited for the lock.
+            raise NotFound
         connection.secret = registration.secret
         attempt.names(secret_id)
         if connection.status != Status.DISCONNECTED:
@@ -70,7 +70,6 @@ def disconnect(scope: Scope, secret_id: uuid.UUID, *, environment: str | None, a
 
 
 def _end(connection: Connection, registration: ClientRegistration, actor: audit.Actor) -> None:
-    _give_up(connection, registration)
     previous, connected_as = connection.status, connection.connected_as
     void_links(connection)
     AuthorizationRequest.objects.filter(connection=connection, used_at=None).update(used_at=Now(), outcome="superseded")
@@ -81,6 +80,7 @@ def _end(connection: Connection, registration: ClientRegistration, actor: audit.
         connection=connection, previous_status=previous, status=Status.DISCONNECTED, code="disconnected"
     )
     record(audit.Action.CONNECTION_ENDED, connection, actor, connected_as=connected_as or None)
+    give_up_stored(connection, registration)
     connection.refresh_from_db()
 
 
@@ -90,14 +90,4 @@ def dismantle(secret: Secret) -> None:
     registration.secret = secret
     # One after the other, under its lock: a refresh that is stored a moment later finds no row, and gives its tokens up itself.
     for connection in Connection.objects.select_for_update().filter(secret=secret).order_by("pk"):
-        _give_up(connection, registration)
-
-
-def _give_up(connection: Connection, registration: ClientRegistration) -> None:
-    try:
-        client = open_client(registration)
-    except SealBroken as err:
-        # What does not open can be ended all the same; only nobody can tell the provider.
-        logger.error("the tokens of connection %s cannot be revoked: %s", connection.pk, err)
-        return
-    give_up_stored(connection, client, secret_name=registration.secret.name)
+        give_up_stored(connection, registration)

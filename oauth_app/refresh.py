@@ -26,6 +26,7 @@ from oauth_app.calls import fetch_token
 from oauth_app.claim import hand_back, is_sendable
 from oauth_app.clients import open_client
 from oauth_app.connections import try_again
+from oauth_app.given_up import give_up_late
 from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, GrantType
 from oauth_app.protocol.answers import TokenAnswer
 from oauth_app.protocol.client import OAuthClient
@@ -39,7 +40,6 @@ from oauth_app.protocol.errors import (
 from oauth_app.protocol.identity import account_name
 from oauth_app.protocol.requests import grant_request, refresh_request
 from oauth_app.providers import ReplayPolicy
-from oauth_app.revocation import give_up_late
 from secrets_app.crypto.cipher import Plaintext, SealBroken
 
 logger = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ def store_token(
     """
     columns = token_columns(connection, client, answer, issued_at=begun_at(connection), keep_refresh_token=True)
     columns |= {"stored_by": connection.lease_owner, "connected_at": Coalesce("connected_at", Now())}
-    if connection.generation == 0:
+    if not connection.connected_as:
         columns["connected_as"] = account_name(client.preset, answer.identity, answer.facts)
     if previous is not None:
         brought = answer.refresh_token

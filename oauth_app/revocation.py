@@ -1,130 +1,51 @@
 """Giving tokens back: what was disconnected or deleted is revoked at the provider, in the background, however long it is away.
 
-The tokens leave their connection at once and wait, sealed, in a job; after 24 hours at most they are erased there, too. Every job
-ends with an outcome that people can see. A new consent never revokes: providers count by user and client, and would end the
-grant that was just made.
+The tokens leave their connection at once and wait, sealed, in a job (``oauth_app.given_up``); after 24 hours at most they are
+erased there, too. Every job ends with an outcome that people can see. A new consent never revokes: providers count by user and
+client, and would end the grant that was just made.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.db import connection as database
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from knoxcall.client_certificates import ClientCertificate
 from knoxcall.clock import database_now
 from knoxcall.waiting import release_connection
 from oauth_app import schedule
 from oauth_app.calls import send
+from oauth_app.given_up import Outcome, opened, record_outcome
 from oauth_app.models import Connection, RevocationJob
-from oauth_app.protocol.answers import TokenAnswer
 from oauth_app.protocol.client import OAuthClient
-from oauth_app.protocol.errors import ClientRefused, TokenRequestFailed
-from oauth_app.protocol.identity import subject_of
+from oauth_app.protocol.errors import WRONG_CREDENTIALS, ClientRefused, TokenRequestFailed
 from oauth_app.protocol.revocation import RevocationFailed, read_revocation, revocation_of, revocation_requests
-from secrets_app import audit
 from secrets_app.crypto.cipher import Plaintext, SealBroken
-from secrets_app.data_keys import keyed_digest
-from secrets_app.models import Secret
 
 logger = logging.getLogger(__name__)
 
 LONGEST_TRY = timedelta(hours=24)
 KEPT_FOR = timedelta(days=30)
-# Longer than a job's calls may take: two of 20 s.
-LEASE = timedelta(seconds=60)
+# Longer than a job's calls may take: two of 20 s, and once more with the client secret that was replaced.
+LEASE = timedelta(seconds=100)
 AT_ONCE = 8
-VAULT = audit.Actor("vault")
-
-Outcome = RevocationJob.Outcome
-
-
-def grant_digest(client: OAuthClient, answer: TokenAnswer, facts: dict[str, Any]) -> bytes | None:
-    """Names a grant without telling of whom: provider, client and subject. ``None`` where the provider tells no subject."""
-    subject = subject_of(client.preset, answer.identity, facts)
-    if not subject:
-        return None
-    _, digest = keyed_digest("grant", "\0".join((client.provider, client.client_id, subject)).encode())
-    return digest
-
-
-def give_up(
-    connection: Connection,
-    client: OAuthClient,
-    *,
-    secret_name: str,
-    access_token: Plaintext | None,
-    refresh_token: Plaintext | None,
-    is_deleted: bool = False,
-) -> RevocationJob | None:
-    """Make the job that revokes these tokens of ``connection``; ``None`` if there are none.
-
-    Belongs into the transaction that takes them away from the connection, which may be about to be deleted, or ``is_deleted``.
-    """
-    if access_token is None and refresh_token is None:
-        return None
-    job = RevocationJob(
-        account_id=connection.account_id,
-        mode=connection.environment.mode,
-        connection_id=None if is_deleted else connection.pk,
-        secret_id=connection.secret_id,
-        secret_name=secret_name,
-        environment_name=connection.environment.name,
-        provider=client.provider,
-        grant_digest=connection.grant_digest,
-    )
-    if revocation_of(client) is None:
-        job.outcome, job.due_at, job.finished_at = Outcome.NOT_SUPPORTED, None, database_now()
-    else:
-        job.document = _document(client, access_token, refresh_token, connection.facts)
-    job.save(force_insert=True)
-    return job
-
-
-def give_up_stored(connection: Connection, client: OAuthClient, *, secret_name: str) -> RevocationJob | None:
-    """The same for the tokens that are stored with ``connection``. Tokens that do not open cannot be revoked by anybody."""
-    try:
-        access_token = connection.access_token.open() if connection.access_token else None
-        refresh_token = connection.refresh_token.open() if connection.refresh_token else None
-    except SealBroken as err:
-        logger.error("the tokens of connection %s cannot be revoked: %s", connection.pk, err)
-        return None
-    return give_up(connection, client, secret_name=secret_name, access_token=access_token, refresh_token=refresh_token)
-
-
-def give_up_late(connection: Connection, client: OAuthClient, answer: TokenAnswer) -> None:
-    """Revoke what a provider answered to a request that was on the wire while its connection was ended.
-
-    Where the connection lives, on a newer token, nothing is revoked: that could end the newer one.
-    """
-    with transaction.atomic():
-        row = Connection.objects.filter(pk=connection.pk).select_for_update().first()
-        if row is not None and row.status != Connection.Status.DISCONNECTED:
-            return
-        give_up(
-            connection,
-            client,
-            secret_name=Secret.objects.filter(pk=connection.secret_id).values_list("name", flat=True).first() or "",
-            access_token=answer.access_token,
-            refresh_token=answer.refresh_token,
-            is_deleted=row is None,
-        )
 
 
 def revoke_due(limit: int = 50) -> int:
     """Carry out the jobs that are due, several at once; returns how many were tried."""
-    claimed = [job for job in _due()[:limit] if _claim(job)]
-    if claimed:
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="revoke") as threads:
-            list(threads.map(_run, claimed))
-    return len(claimed)
+    due = list(_due()[:limit])
+    if not due:
+        return 0
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(due)), thread_name_prefix="revoke") as threads:
+        return sum(threads.map(_in_thread, due))
 
 
 def prune() -> int:
@@ -140,19 +61,29 @@ def _due() -> Any:
     return RevocationJob.objects.filter(free, due_at__lte=Now()).order_by("due_at")
 
 
-def _claim(job: RevocationJob) -> bool:
-    """Take ``job`` for a minute; somebody else may have, since it was read."""
-    return bool(_due().filter(pk=job.pk).order_by().update(lease_expires_at=Now() + LEASE, attempts=F("attempts") + 1))
+def _in_thread(job: RevocationJob) -> bool:
+    try:
+        return carry_out(job)
+    finally:
+        # The thread ends, and with it nobody would hold the connection that it opened.
+        database.close()
 
 
-def _run(job: RevocationJob) -> None:
+def carry_out(job: RevocationJob) -> bool:
+    """Claim ``job`` and try it. ``False``: it is not due any more, or somebody else holds it."""
+    # Claimed when its turn has come: a lease would run out while it waits behind others.
+    if not _claim(job):
+        return False
     try:
         _revoke(job)
     except Exception:
         # The lease runs out, and the job is tried again.
         logger.exception("revocation %s: a fault of ours", job.pk)
-    finally:
-        release_connection()
+    return True
+
+
+def _claim(job: RevocationJob) -> bool:
+    return bool(_due().filter(pk=job.pk).order_by().update(lease_expires_at=Now() + LEASE, attempts=F("attempts") + 1))
 
 
 def _revoke(job: RevocationJob) -> None:
@@ -160,43 +91,68 @@ def _revoke(job: RevocationJob) -> None:
         _finish(job, Outcome.FAILED, code="too_late")
         return
     try:
-        client, tokens, facts = _opened(job)
+        client, tokens, facts = opened(job)
     except SealBroken as err:
         logger.error("revocation %s: what is stored for it does not open: %s", job.pk, err)
         _finish(job, Outcome.FAILED, code="seal_broken")
         return
     revocation = revocation_of(client)
-    if revocation is None:
-        _finish(job, Outcome.NOT_SUPPORTED)
-        return
-    if revocation.ends_grant and _is_shared(job):
+    if revocation is not None and revocation.ends_grant and _is_shared(job):
         _finish(job, Outcome.KEPT)
         return
     release_connection()
     try:
-        requests = revocation_requests(client, facts=facts, **tokens)
-        for request in requests:
-            answer = send(client, request.method, request)
-            read_revocation(revocation, status=answer.status, body=answer.body)
+        was_told = _tell(client, tokens, facts)
     except RevocationFailed as failure:
-        _failed(job, failure.code, retryable=failure.retryable)
+        _failed(job, failure.code, retryable=failure.retryable, retry_after=failure.retry_after)
     except TokenRequestFailed as failure:
         # To end a token twice does no harm, so it matters not whether the request arrived.
         _failed(job, failure.code, retryable=not isinstance(failure, ClientRefused))
     else:
-        _finish(job, Outcome.REVOKED if requests else Outcome.NOT_SUPPORTED)
+        _finish(job, Outcome.REVOKED if was_told else Outcome.NOT_SUPPORTED)
+
+
+def _tell(client: OAuthClient, tokens: Mapping[str, Plaintext | None], facts: Mapping[str, Any]) -> bool:
+    """Tell the provider; ``False`` where it has no way. Raises ``RevocationFailed`` and ``TokenRequestFailed``."""
+    try:
+        return _send(client, tokens, facts)
+    except RevocationFailed as refusal:
+        previous = client.previous_client_secret
+        if previous is None or refusal.code not in WRONG_CREDENTIALS | {"http_401"}:
+            raise
+        try:
+            return _send(replace(client, client_secret=previous), tokens, facts)
+        except RevocationFailed:
+            # Neither is known there: what is wrong is the new one.
+            raise refusal from None
+
+
+def _send(client: OAuthClient, tokens: Mapping[str, Plaintext | None], facts: Mapping[str, Any]) -> bool:
+    revocation = revocation_of(client)
+    requests = revocation_requests(client, **tokens, facts=facts)
+    if revocation is None or not requests:
+        return False
+    for request in requests:
+        answer = send(client, request.method, request)
+        try:
+            read_revocation(revocation, status=answer.status, headers=answer.headers, body=answer.body)
+        except RevocationFailed as failure:
+            if not (request.is_optional and failure.code == "unsupported_token_type"):
+                raise
+    return True
 
 
 def _is_shared(job: RevocationJob) -> bool:
     """Whether a connection that lives holds tokens of the same grant. Asked as late as can be: both may be ending."""
-    if job.grant_digest is None:
-        return False
-    # The job's own connection counts, too, where somebody has consented anew since.
-    return Connection.objects.filter(grant_digest=job.grant_digest, access_token__isnull=False).exists()
+    # The job's own connection counts, too, where somebody has consented anew since: whose grant that is may be unknown.
+    same = Q(pk=job.connection_id, grant_digest=None)
+    same |= Q(pk=job.connection_id) if job.grant_digest is None else Q(grant_digest=job.grant_digest)
+    lives = Q(refresh_token__isnull=False) | Q(access_token__isnull=False, expires_at=None) | Q(expires_at__gt=Now())
+    return Connection.objects.filter(same, lives).exists()
 
 
-def _failed(job: RevocationJob, code: str, *, retryable: bool) -> None:
-    pause = schedule.backoff(job.attempts + 1)
+def _failed(job: RevocationJob, code: str, *, retryable: bool, retry_after: int | None = None) -> None:
+    pause = schedule.backoff(job.attempts + 1, retry_after=retry_after)
     if retryable and database_now() + pause < job.created_at + LONGEST_TRY:
         RevocationJob.objects.filter(pk=job.pk, outcome=Outcome.PENDING).update(
             due_at=Now() + pause, lease_expires_at=None, failure_code=code[:64]
@@ -218,61 +174,8 @@ def _finish(job: RevocationJob, outcome: str, *, code: str = "") -> bool:
             finished_at=Now(),
         )
         if ended:
-            audit.record(
-                audit.Action.TOKENS_REVOKED,
-                account_id=job.account_id,
-                mode=job.mode,
-                resource_type="secret",
-                resource_id=job.secret_id,
-                actor=VAULT,
-                details={
-                    "name": job.secret_name,
-                    "environment": job.environment_name,
-                    "outcome": outcome,
-                    "reason": code or None,
-                },
-            )
+            job.outcome, job.failure_code = outcome, code[:64]
+            record_outcome(job)
     if ended:
         logger.info("revocation %s ended: %s", job.pk, outcome)
     return bool(ended)
-
-
-def _document(
-    client: OAuthClient, access_token: Plaintext | None, refresh_token: Plaintext | None, facts: dict[str, Any]
-) -> Plaintext:
-    shown = client.certificate
-    certificate = shown and {
-        "owner": shown.owner,
-        "chain": shown.chain.decode(),
-        "private_key": shown.private_key.decode(),
-        "passphrase": None if shown.passphrase is None else shown.passphrase.decode(),
-    }
-    return Plaintext(
-        json.dumps(
-            {
-                "client": client.to_document().reveal(),
-                "access_token": access_token and access_token.reveal(),
-                "refresh_token": refresh_token and refresh_token.reveal(),
-                "facts": facts,
-                "certificate": certificate,
-            }
-        )
-    )
-
-
-def _opened(job: RevocationJob) -> tuple[OAuthClient, dict[str, Plaintext | None], dict[str, Any]]:
-    if job.document is None:
-        raise ValueError("the job has ended")
-    data: dict[str, Any] = json.loads(job.document.open().reveal())
-    client = OAuthClient.from_document(Plaintext(data["client"]))
-    if kept := data["certificate"]:
-        passphrase = kept["passphrase"]
-        certificate = ClientCertificate(
-            owner=kept["owner"],
-            chain=kept["chain"].encode(),
-            private_key=kept["private_key"].encode(),
-            passphrase=None if passphrase is None else passphrase.encode(),
-        )
-        client = replace(client, certificate=certificate)
-    tokens = {name: Plaintext(data[name]) if data[name] else None for name in ("access_token", "refresh_token")}
-    return client, tokens, data["facts"]

@@ -13,6 +13,7 @@ from oauth_app import authorize, clients, discovery, revocation
 from oauth_app.sweep import sweeper
 
 logger = logging.getLogger(__name__)
+_revoking = threading.Lock()
 
 
 @shared_task(name="oauth_app.tasks.sweep", acks_late=False)
@@ -36,7 +37,13 @@ def finish_calls(**_: Any) -> None:
 @shared_task(name="oauth_app.tasks.revoke", acks_late=False)
 def revoke() -> None:
     """Revoke at the providers what was given up."""
-    revocation.revoke_due()
+    # One at a time in a process: a provider that is silent must not take every slot of the worker.
+    if not _revoking.acquire(blocking=False):
+        return
+    try:
+        revocation.revoke_due()
+    finally:
+        _revoking.release()
 
 
 @shared_task(name="oauth_app.tasks.prune")

@@ -157,18 +157,21 @@ def consent_by_link(
 ) -> Connection:
     """The same by a consent link; returns the connection of ``environment``, the base environment unless named."""
     link = create_link(caller.scope, connection.secret_id, environment=environment)
-    token = dict(parse_qsl(urlsplit(link.url).query))["link"]
+    token = query_of(link.url)["link"]
     return _consented(link.connection, browser, start_by_link(token, actor=Actor("browser")))
 
 
 def _consented(connection: Connection, browser: Any, started: Any) -> Connection:
     assert isinstance(started, Started), started
     answer = browser.get(started.url, allow_redirects=False)
-    brought = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
-    callback = Callback.of(brought)
+    callback = Callback.of(query_of(answer.headers["Location"]))
     outcome = complete(connection.secret_id, callback, cookie=started.cookie_value, actor=Actor("browser"))
     assert outcome.code.startswith("connected"), outcome
     return Connection.objects.get(pk=connection.pk)
+
+
+def query_of(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
 
 
 def age(connection: Connection, *, expires_in: float, lifetime: float = 3600) -> Connection:

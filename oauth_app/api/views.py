@@ -157,7 +157,8 @@ class DisconnectView(ApiView):
         body = EnvironmentSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         environment, attempt = body.validated_data.get("environment"), request.attempt  # type: ignore[attr-defined]
-        disconnect(scope_of(request), parse_id(secret_id), environment=environment, attempt=attempt)
+        if attempt.resource_id is None:
+            disconnect(scope_of(request), parse_id(secret_id), environment=environment, attempt=attempt)
         return _state(request, parse_id(secret_id), environment)
 
 

@@ -13,6 +13,8 @@ from oauth_app.providers import Provider
 
 _LONGEST = 255
 _LONGEST_TOKEN = 64 * 1024
+# Control characters, lone surrogates, and what breaks lines or turns their direction: a name must not pose as another.
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What names a person best comes first (OpenID Connect Core §5.1).
 _NAMING_CLAIMS = ("email", "preferred_username", "upn", "name")
 
@@ -66,6 +68,6 @@ def shown(value: Any) -> str:
     """``value`` as a line of at most 255 characters, if it is text, or a number, that can be stored and shown."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**30:
         return str(value)
-    if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
+    if not isinstance(value, str) or _NOT_SHOWN.search(value):
         return ""
     return value[:_LONGEST]

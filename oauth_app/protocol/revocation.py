@@ -6,38 +6,49 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from knoxcall.addresses import UrlRefused, check_url
+from oauth_app.protocol.answers import read_retry_after
 from oauth_app.protocol.client import OAuthClient
-from oauth_app.protocol.errors import plain_code
+from oauth_app.protocol.errors import BROKE_OFF, TURNED_AWAY, plain_code
 from oauth_app.protocol.requests import basic_authorization
 from oauth_app.providers import Revocation, RevocationStyle, TokenAuthMethod
 from secrets_app.crypto.cipher import Plaintext
 
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
+# Said with whatever status, Slack's own words among them: it may be otherwise in a moment.
+_LATER = BROKE_OFF | TURNED_AWAY | {"ratelimited", "request_timeout", "service_unavailable"}
 
 
 class RevocationFailed(Exception):
-    """The provider did not end the token. ``code`` is its error code or ours; ``retryable``: it may do so later."""
+    """The provider did not end the token. ``code`` is its error code or ours; ``retryable``: it may do so later.
 
-    def __init__(self, code: str, *, retryable: bool) -> None:
+    ``retry_after`` is seconds, where the provider says so (RFC 7009 §2.2.1).
+    """
+
+    def __init__(self, code: str, *, retryable: bool, retry_after: int | None = None) -> None:
         self.code = code
         self.retryable = retryable
+        self.retry_after = retry_after
         super().__init__(code)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RevocationRequest:
-    """One request that ends one token. Holds credentials."""
+    """One request that ends one token. Holds credentials.
+
+    ``is_optional``: it ends the access token of a refresh token that was ended before; not every provider can (RFC 7009 §2).
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
+    is_optional: bool = False
 
     def __repr__(self) -> str:
         return "RevocationRequest(****)"
@@ -78,10 +89,11 @@ def revocation_requests(
     if revocation.ends_grant:
         # One is enough, and the second would be told that there is no such token.
         tokens = tokens[:1]
-    return [_by_token(client, revocation, url, hint, token) for hint, token in tokens]
+    requests = [_by_token(client, revocation, url, hint, token) for hint, token in tokens]
+    return [*requests[:1], *(replace(request, is_optional=True) for request in requests[1:])]
 
 
-def read_revocation(revocation: Revocation, *, status: int, body: bytes) -> None:
+def read_revocation(revocation: Revocation, *, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Return if the token is ended, by this request or before. Raises ``RevocationFailed``."""
     try:
         data = json.loads(body) if body else {}
@@ -100,7 +112,8 @@ def read_revocation(revocation: Revocation, *, status: int, body: bytes) -> None
     # GitHub has no such token any more (404), or will not look at one that it does not know (422).
     if revocation.style is RevocationStyle.GITHUB and status in (404, 422):
         return
-    raise RevocationFailed(code, retryable=status >= 500 or status in (408, 425, 429))
+    retryable = status >= 500 or status in (408, 425, 429) or code in _LATER
+    raise RevocationFailed(code, retryable=retryable, retry_after=read_retry_after(headers))
 
 
 def _filled(revocation: Revocation, client: OAuthClient, facts: Mapping[str, Any]) -> str:
@@ -109,13 +122,14 @@ def _filled(revocation: Revocation, client: OAuthClient, facts: Mapping[str, Any
     if "{instance_url}" in revocation.url:
         known["instance_url"] = _instance(client, known.get("instance_url", ""))
     try:
-        return check_url(revocation.url.format(**known))
+        # Somebody's own address stands as it is: only the presets' have parts to fill in.
+        return check_url(revocation.url if client.revocation_url else revocation.url.format(**known))
     except (KeyError, UrlRefused):
         raise RevocationFailed("no_revocation_address", retryable=False) from None
 
 
 # What Salesforce names in an answer may only be Salesforce's.
-_INSTANCE = re.compile(r"https://[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:salesforce|force)\.com", re.IGNORECASE)
+_INSTANCE = re.compile(r"https://[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:salesforce|force)\.com", re.IGNORECASE | re.ASCII)
 
 
 def _instance(client: OAuthClient, url: str) -> str:
@@ -147,9 +161,9 @@ def _by_token(client: OAuthClient, revocation: Revocation, url: str, hint: str, 
     style = revocation.style
     form = {"token": token.reveal()}
     headers = {"Accept": _JSON, **revocation.headers}
-    if style in (RevocationStyle.RFC7009, RevocationStyle.JSON):
+    if style is RevocationStyle.RFC7009:
         form["token_type_hint"] = hint
-        if style is RevocationStyle.JSON or client.token_auth_method is not TokenAuthMethod.BASIC:
+        if client.token_auth_method is not TokenAuthMethod.BASIC:
             form |= {"client_id": client.client_id}
             form |= {"client_secret": client.client_secret} if client.client_secret else {}
         else:
@@ -158,6 +172,5 @@ def _by_token(client: OAuthClient, revocation: Revocation, url: str, hint: str, 
             form |= {"client_id": client.client_id} if client.certificate else {}
     elif style is RevocationStyle.JSON_TOKEN:
         headers["Authorization"] = basic_authorization(client)
-    if style in (RevocationStyle.JSON, RevocationStyle.JSON_TOKEN):
         return RevocationRequest("POST", url, headers | {"Content-Type": _JSON}, json.dumps(form).encode())
     return RevocationRequest("POST", url, headers | {"Content-Type": _FORM}, urlencode(form).encode())

@@ -47,8 +47,6 @@ class RevocationStyle(StrEnum):
     """POST `token` and nothing else: who holds the token may end it."""
     BEARER = "bearer"
     """POST without a body, the access token as Bearer."""
-    JSON = "json"
-    """As RFC 7009, but a JSON body that also carries `client_id` and `client_secret`."""
     JSON_TOKEN = "json_token"
     """POST a JSON body with `token` alone, the client authenticating with Basic."""
     GITHUB = "github"
