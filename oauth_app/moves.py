@@ -38,7 +38,9 @@ def _origins(*addresses: str | None) -> set[tuple[str, str]]:
 
 def check_credentials_given(client: OAuthClient, changes: Mapping[str, Any]) -> None:
     """Raise ``ValidationFailed`` where ``client`` would take along a secret that is not among the ``changes``, typed in anew."""
-    names = [name for name in ("client_secret", "password") if getattr(client, name) is not None and name not in changes]
+    names = [
+        name for name in ("client_secret", "password") if getattr(client, name) is not None and name not in changes
+    ]
     if names:
         message = "The address that it is sent to changes: give it again."
         raise ValidationFailed(f"{names[0]}: {message}", fields={name: [message] for name in names})
