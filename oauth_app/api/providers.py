@@ -37,6 +37,10 @@ class ProviderSerializer(serializers.Serializer):
     auth_url = serializers.CharField(help_text="May have variables in braces; empty for custom.")
     token_url = serializers.CharField()
     scopes = serializers.ListField(child=serializers.CharField(), source="default_scopes")
+    offline_scopes = serializers.ListField(
+        child=serializers.CharField(), help_text="Those that only ask for a refresh token; not used with implicit."
+    )
+    client_credentials_scopes = serializers.ListField(child=serializers.CharField())
     scope_separator = serializers.CharField()
     authorize_params = serializers.DictField(child=serializers.CharField())
     token_params = serializers.DictField(child=serializers.CharField())
@@ -44,6 +48,13 @@ class ProviderSerializer(serializers.Serializer):
     pkce = serializers.BooleanField()
     replay_policy = serializers.CharField()
     default_expires_in = serializers.IntegerField(allow_null=True, help_text="Seconds, where an answer says none.")
+    refresh_token_idle = serializers.IntegerField(
+        allow_null=True, help_text="Seconds without use after which a refresh token dies, where the provider says so."
+    )
+    refresh_token_lifetime = serializers.IntegerField(
+        allow_null=True,
+        help_text="Seconds after the consent after which it dies in any case, where the provider says so.",
+    )
     revocation = serializers.SerializerMethodField(help_text="Whether tokens can be revoked at the provider.")
 
     def get_documentation(self, preset: Provider) -> str:

@@ -24,6 +24,8 @@ FIELDS = {
     "auth_url",
     "token_url",
     "scopes",
+    "offline_scopes",
+    "client_credentials_scopes",
     "scope_separator",
     "authorize_params",
     "token_params",
@@ -31,6 +33,8 @@ FIELDS = {
     "pkce",
     "replay_policy",
     "default_expires_in",
+    "refresh_token_idle",
+    "refresh_token_lifetime",
     "revocation",
 }
 
