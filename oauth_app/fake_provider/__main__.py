@@ -16,6 +16,8 @@ def main() -> None:
     )
     options = vars(parser.parse_args())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell without job control starts what it puts in the background with this one ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         provider = FakeProvider(
             host=options["host"], port=options["port"], ssl_context=ssl_context(options), **switches(options)

@@ -55,6 +55,8 @@ class Command(BaseCommand):
             )
         # Before it serves: a signal that comes early must end it as one that comes late.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # A shell without job control starts what it puts in the background with this one ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with provider:
                 if certificates:
