@@ -85,6 +85,14 @@ def state(caller: Caller, connection: Connection) -> Any:
     return caller.get(path(connection)).json()["data"]
 
 
+def disconnected(caller: Caller, connection: Connection) -> None:
+    end(caller, connection)
+
+
+def deleted(caller: Caller, connection: Connection) -> None:
+    assert caller.delete(f"/v1/secrets/{connection.secret_id}").status_code == 200
+
+
 def carry_out_all() -> None:
     """Let every job that has not ended come due, and try it, as the worker does."""
     RevocationJob.objects.filter(outcome="pending").update(due_at=Now() - timedelta(seconds=1))
@@ -506,6 +514,14 @@ class TestSharedGrants:
         assert outcomes() == [("kept", "")]
         assert provider.is_live(tokens_of(Connection.objects.get())[1])
 
+    @pytest.mark.parametrize("ended", [disconnected, deleted])
+    def test_two_grants_of_which_nobody_knows_whose_they_are_keep_nothing(self, caller, google, http, ended):
+        google = replace(google, scopes=("drive",))
+        first, _ = (consent(an_oauth2_secret(caller, google, name=name), http) for name in ("first", "second"))
+        ended(caller, first)
+        carry_out_all()
+        assert outcomes() == [("revoked", "")]
+
     def test_where_tokens_end_one_by_one_nothing_is_kept(self, caller, client, http, provider):
         provider.id_token = {}
         client = replace(client, scopes=("openid",))
@@ -545,14 +561,6 @@ class TestDeletion:
     def test_one_that_was_never_connected_leaves_no_job(self, caller, client):
         caller.delete(f"/v1/secrets/{an_oauth2_secret(caller, client).secret_id}")
         assert not RevocationJob.objects.exists()
-
-
-def disconnected(caller: Caller, connection: Connection) -> None:
-    end(caller, connection)
-
-
-def deleted(caller: Caller, connection: Connection) -> None:
-    assert caller.delete(f"/v1/secrets/{connection.secret_id}").status_code == 200
 
 
 class TestLateAnswers:
