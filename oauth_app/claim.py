@@ -20,6 +20,8 @@ from oauth_app.models import Connection
 LEASE = timedelta(seconds=45)
 # Seconds that a call, its store and its waiting for a database may take together.
 LONGEST_CALL = 30.0
+# The columns of a connection that nobody holds.
+RELEASED: dict[str, None] = {"lease_owner": None, "lease_expires_at": None, "attempt_started_at": None}
 
 
 def claim_due(limit: int) -> list[Connection]:
@@ -63,9 +65,7 @@ def is_sendable(connection: Connection) -> bool:
 
 def hand_back(connection: Connection, **changes: Any) -> None:
     """Give up a claim whose request was not sent: lease and mark are cleared, ``changes`` made; no outcome becomes unknown."""
-    Connection.objects.filter(pk=connection.pk, lease_owner=connection.lease_owner).update(
-        lease_owner=None, lease_expires_at=None, attempt_started_at=None, **changes
-    )
+    Connection.objects.filter(pk=connection.pk, lease_owner=connection.lease_owner).update(**RELEASED, **changes)
 
 
 def _marks(now: str, lease_end: str) -> str:

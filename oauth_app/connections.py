@@ -47,12 +47,13 @@ def get_connection(scope: Scope, secret: Secret, environment: str | None) -> Con
     place = _place(scope, secret, environment)
     connection = Connection.objects.filter(secret=secret, environment=place).select_related("environment").first()
     if connection is None:
-        raise _not_connected()
+        raise not_connected()
     connection.secret = secret
     return connection
 
 
-def _not_connected() -> TokenUnavailable:
+def not_connected() -> TokenUnavailable:
+    """The error about a secret that was never connected in the environment that was asked for."""
     return TokenUnavailable("The secret is not connected in this environment.", reason="not_connected")
 
 
@@ -108,7 +109,7 @@ def get_shown(scope: Scope, secret_id: uuid.UUID, environment: str | None) -> An
     own = Connection.objects.filter(secret=secret, environment=_place(scope, secret, environment))
     shown: Any = shown_connections(own).annotate(now=Now()).first()
     if shown is None:
-        raise _not_connected()
+        raise not_connected()
     shown.last_revocation = RevocationJob.objects.filter(connection_id=shown.pk).defer("document").first()
     return shown
 

@@ -12,9 +12,11 @@ from django.db.models.functions import Now
 from knoxcall.api.errors import NotFound
 from knoxcall.api.idempotency import Attempt
 from oauth_app.authorize import record, void_links
+from oauth_app.claim import RELEASED
 from oauth_app.connections import get_connection, get_registration
 from oauth_app.given_up import give_up_stored
 from oauth_app.models import AuthorizationRequest, ClientRegistration, Connection, ConnectionEvent
+from oauth_app.refresh import NO_FAILURE
 from secrets_app import audit
 from secrets_app.models import Secret
 from secrets_app.vault import Scope
@@ -37,14 +39,8 @@ _FORGOTTEN: dict[str, Any] = {
     "refresh_due_at": None,
     "outcome_unknown_at": None,
     "previous_client_secret_used_at": None,
-    "failure_count": 0,
-    "failed_at": None,
-    "failure_reason": "",
-    "failure_code": "",
-    "failure_message": "",
-    "lease_owner": None,
-    "lease_expires_at": None,
-    "attempt_started_at": None,
+    **NO_FAILURE,
+    **RELEASED,
 }
 
 

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from knoxcall.api.errors import ValidationFailed
+from oauth_app.claim import RELEASED
 from oauth_app.models import ClientRegistration, Connection, GrantType
 from oauth_app.protocol.client import OAuthClient
 from oauth_app.providers import CUSTOM
@@ -57,7 +58,5 @@ def forget_refresh_tokens(registration: ClientRegistration) -> None:
         generation=F("generation") + 1,
         refresh_due_at=Now() if repeatable else F("expires_at"),
         outcome_unknown_at=None,
-        lease_owner=None,
-        lease_expires_at=None,
-        attempt_started_at=None,
+        **RELEASED,
     )

@@ -23,7 +23,7 @@ from knoxcall.clock import database_now
 from knoxcall.waiting import release_connection
 from oauth_app import schedule
 from oauth_app.calls import fetch_token
-from oauth_app.claim import hand_back, is_sendable
+from oauth_app.claim import RELEASED, hand_back, is_sendable
 from oauth_app.clients import open_client
 from oauth_app.connections import try_again
 from oauth_app.given_up import give_up_late
@@ -90,6 +90,14 @@ SEAL_BROKEN = ProviderUnavailable(
 PREVIOUS_SECRET_USED = News(
     "previous_client_secret_in_use", "The provider refused the new client secret and took the previous one."
 )
+# The columns of a connection whose last try went well.
+NO_FAILURE: dict[str, Any] = {
+    "failure_count": 0,
+    "failed_at": None,
+    "failure_reason": "",
+    "failure_code": "",
+    "failure_message": "",
+}
 NOT_STORED = OutcomeUnknown("not_stored", "The provider answered, and its answer could not be stored.")
 
 
@@ -217,15 +225,11 @@ def token_columns(
         "refreshed_at": Now(),
         "refresh_due_at": None if expires_at is None else schedule.refresh_due(issued_at, expires_at),
         "outcome_unknown_at": None,
-        "failure_count": 0,
-        "failed_at": None,
-        "failure_reason": "",
-        "failure_code": "",
-        "failure_message": "",
+        **NO_FAILURE,
         "previous_client_secret_used_at": (connection.previous_client_secret_used_at or Now())
         if answer.used_previous_secret
         else None,
-        **_released(),
+        **RELEASED,
     }
     if answer.scopes is not None:
         columns["granted_scopes"] = list(answer.scopes)
@@ -289,7 +293,7 @@ def store_failure(connection: Connection, client: OAuthClient | None, failure: T
         "status": Status.REFRESH_FAILING,
         "refresh_due_at": now + schedule.backoff(failures, retry_after=failure.retry_after),
         **_failure_columns(failures, failure.reason, failure.code, failure.message),
-        **_released(),
+        **RELEASED,
     }
     if isinstance(failure, ClientRefused):
         columns["refresh_due_at"] = now + schedule.rejected_pause()
@@ -317,7 +321,7 @@ def _store_ended(connection: Connection, end: GiveUp, **further: Any) -> None:
         "refresh_due_at": None,
         "outcome_unknown_at": None,
         **_failure_columns(connection.failure_count + 1, "reauthorization_required", end.code, end.message),
-        **_released(),
+        **RELEASED,
         **further,
     }
     status = Status.REAUTHORIZATION_REQUIRED
@@ -363,10 +367,6 @@ def _failure_columns(count: int, reason: str, code: str, message: str) -> dict[s
         "failure_code": code[:64],
         "failure_message": message[:500],
     }
-
-
-def _released() -> dict[str, Any]:
-    return {"lease_owner": None, "lease_expires_at": None, "attempt_started_at": None}
 
 
 def _sealed(connection: Connection, column: str, value: Plaintext) -> bytes:

@@ -23,7 +23,7 @@ from knoxcall.context import seconds_left
 from knoxcall.marks import UseMarks
 from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
 from oauth_app.claim import claim_one
-from oauth_app.connections import ensure_connection, get_registration, revive
+from oauth_app.connections import ensure_connection, get_registration, not_connected, revive
 from oauth_app.models import Connection, GrantType
 from oauth_app.refresh import refresh
 from secrets_app.crypto.cipher import Plaintext, SealBroken
@@ -158,7 +158,7 @@ def _explain_absence(scope: Scope, secret_id: uuid.UUID, environment: str | None
         raise InvalidType(f"This secret is of type `{secret.secret_type}`; only `oauth2` secrets have access tokens.")
     if environment is not None:
         get_environment(account_id=scope.account_id, mode=scope.mode, name=environment)
-        raise TokenUnavailable("The secret is not connected in this environment.", reason="not_connected")
+        raise not_connected()
     raise NotFound
 
 
