@@ -66,6 +66,28 @@ def seal(plaintext: Plaintext, place: Place) -> Ciphertext:
     return cipher.seal(current.key, current.key_id, plaintext, place)
 
 
+class Reserved:
+    """Seals of one account that were counted beforehand: whoever holds them can seal while the database is away."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: list[_Current]) -> None:
+        self._keys = keys
+
+    def seal(self, plaintext: Plaintext, place: Place) -> Ciphertext:
+        """Seal ``plaintext`` for ``place``. Raises ``IndexError`` once all that was reserved is used."""
+        current = self._keys.pop()
+        return cipher.seal(current.key, current.key_id, plaintext, place)
+
+
+def reserve(account_id: uuid.UUID, seals: int) -> Reserved:
+    """Count ``seals`` under the account's current data key, to be made later, whatever becomes of the database by then.
+
+    Those that are not made are lost, which costs nothing.
+    """
+    return Reserved([_take_seal(account_id, DataKey.Purpose.SEAL) for _ in range(seals)])
+
+
 def unseal(sealed: bytes, place: Place) -> Plaintext:
     """Open ``sealed``. Raises ``SealBroken``; a key of another account does not open it, whatever it says of itself."""
     return cipher.unseal(_key(cipher.key_id_of(sealed)), sealed, place)

@@ -278,3 +278,93 @@ def test_only_so_many_keys_are_kept(settled, monkeypatch):
     values = [sealed(account) for account in accounts]
     assert len(data_keys._current) <= 3
     assert [opened(*pair) for pair in zip(accounts, values, strict=True)] == ["the value"] * 5
+
+
+# Reserved
+
+
+def test_reserved_seals_are_of_the_accounts_current_key_and_open(settled):
+    reserved = data_keys.reserve(settled.pk, 3)
+    values = [reserved.seal(Plaintext(f"value {number}"), place(settled)) for number in range(3)]
+    assert {key_id_of(value) for value in values} == {current(settled).pk}
+    assert [opened(settled, value) for value in values] == ["value 0", "value 1", "value 2"]
+
+
+def test_what_was_reserved_is_sealed_without_the_database(settled):
+    reserved = data_keys.reserve(settled.pk, 2)
+    data_keys.forget()
+    with CaptureQueriesContext(connection) as queries:
+        values = [reserved.seal(Plaintext("the value"), place(settled)) for _ in range(2)]
+    assert len(queries) == 0
+    assert [opened(settled, value) for value in values] == ["the value"] * 2
+
+
+def test_no_more_is_sealed_than_was_reserved(settled):
+    reserved = data_keys.reserve(settled.pk, 1)
+    reserved.seal(Plaintext("the value"), place(settled))
+    with pytest.raises(IndexError):
+        reserved.seal(Plaintext("another"), place(settled))
+    assert opened(settled, sealed(settled)) == "the value"
+
+
+def test_what_was_reserved_and_not_made_is_counted(settled, small_blocks):
+    for _ in range(4):
+        data_keys.reserve(settled.pk, 3)
+    assert current(settled).seals_reserved == 12
+    first = current(settled).pk
+    assert key_id_of(sealed(settled)) != first
+
+
+def test_a_reservation_may_be_of_two_keys(settled, small_blocks):
+    data_keys.reserve(settled.pk, 10)
+    reserved = data_keys.reserve(settled.pk, 4)
+    values = [reserved.seal(Plaintext("the value"), place(settled)) for _ in range(4)]
+    assert len({key_id_of(value) for value in values}) == 2
+    assert [opened(settled, value) for value in values] == ["the value"] * 4
+
+
+def test_a_key_that_was_retired_meanwhile_still_seals_what_was_reserved(settled):
+    reserved = data_keys.reserve(settled.pk, 1)
+    DataKey.objects.filter(account=settled).update(retired_at=timezone.now())
+    data_keys.forget()
+    assert opened(settled, reserved.seal(Plaintext("the value"), place(settled))) == "the value"
+
+
+def test_threads_share_a_reservation_without_a_seal_too_many(settled):
+    reserved = data_keys.reserve(settled.pk, 20)
+    made: list[bytes] = []
+
+    def seal() -> None:
+        try:
+            while True:
+                made.append(reserved.seal(Plaintext("the value"), place(settled)))
+        except IndexError:
+            return
+
+    all_at_once(*[seal] * 8)
+    assert len(made) == 20
+
+
+def test_threads_that_reserve_at_once_count_every_seal(settled, small_blocks):
+    reservations = all_at_once(*[lambda: [data_keys.reserve(settled.pk, 3) for _ in range(2)]] * 4)
+    used: dict[uuid.UUID, int] = {}
+    for reserved in (one for share in reservations for one in share):
+        for _ in range(3):
+            key = key_id_of(reserved.seal(Plaintext("the value"), place(settled)))
+            used[key] = used.get(key, 0) + 1
+    assert sum(used.values()) == 24
+    assert all(DataKey.objects.get(pk=pk).seals_reserved >= number for pk, number in used.items())
+
+
+def test_a_reservation_seals_for_no_other_account(settled):
+    """The value opens for nobody: the other account's place asks for the other account's key."""
+    other = an_account()
+    value = data_keys.reserve(settled.pk, 1).seal(Plaintext("the value"), place(other))
+    with pytest.raises(SealBroken):
+        opened(settled, value)
+
+
+def test_a_reservation_prints_nothing(settled):
+    reserved = data_keys.reserve(settled.pk, 1)
+    assert repr(data_keys._current[(settled.pk, SEAL)].key) not in repr(reserved)
+    assert not hasattr(reserved, "__dict__")
