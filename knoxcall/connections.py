@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from typing import NamedTuple
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -25,8 +26,10 @@ from knoxcall.tls import Context, Contexts
 
 # A peer may close an idle connection just as a request leaves on it, and then nobody knows what became of the request.
 MAX_IDLE_SECONDS = 15.0
-MAX_IDLE_PER_ORIGIN = 32
-MAX_IDLE = 128
+MAX_IDLE_PER_ORIGIN = 128
+MAX_IDLE = 512
+# Seconds between two looks through all of them.
+TIDY_SECONDS = 1.0
 # A lost SYN is repeated after one second; an attempt with less may miss an address that works.
 MIN_ATTEMPT_SECONDS = 1.1
 
@@ -159,8 +162,10 @@ class Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._contexts = Contexts()
-        # In the order in which they came back, each with the time that it is good until.
-        self._idle: list[tuple[float, Connection]] = []
+        # By origin, in the order in which they came back, each with the time that it is good until.
+        self._idle: dict[_Origin, deque[tuple[float, Connection]]] = {}
+        self._number = 0
+        self._tidied_at = time.monotonic()
 
     def connect(self, target: Target, certificate: ClientCertificate | None, *, by: float) -> Connection:
         """An open connection to ``target`` that nobody else uses, and on which only ``certificate`` was shown.
@@ -182,38 +187,56 @@ class Pool:
         """Take back a connection whose answer was read to its end: for the next call, or to close it."""
         seconds = _idle_seconds(response) if connection.is_reusable_after(response) else 0
         with self._lock:
-            self._close_expired()
-            same = sum(idle.origin == connection.origin for _, idle in self._idle)
-            if seconds <= 0 or same >= MAX_IDLE_PER_ORIGIN:
-                connection.close()
-                return
-            self._idle.append((time.monotonic() + seconds, connection))
-            if len(self._idle) > MAX_IDLE:
-                # The one that has waited longest: hosts in steady use keep theirs.
-                self._idle.pop(0)[1].close()
+            waiting = self._idle.setdefault(connection.origin, deque())
+            if seconds <= 0 or len(waiting) >= MAX_IDLE_PER_ORIGIN:
+                dropped = [connection]
+            else:
+                waiting.append((time.monotonic() + seconds, connection))
+                self._number += 1
+                dropped = self._tidy() if self._number > MAX_IDLE or self._is_untidy() else []
+        for connection in dropped:
+            connection.close()
 
     def _take_idle(self, origin: _Origin) -> Connection | None:
+        """The connection that came back last: those beyond what is in use grow old and are closed."""
         with self._lock:
-            self._close_expired()
-            for index in reversed(range(len(self._idle))):
-                if self._idle[index][1].origin == origin:
-                    return self._idle.pop(index)[1]
-        return None
+            dropped = self._tidy() if self._is_untidy() else []
+            found = None
+            while found is None and (waiting := self._idle.get(origin)):
+                good_until, connection = waiting.pop()
+                self._number -= 1
+                if good_until > time.monotonic() and not connection.is_outdated:
+                    found = connection
+                else:
+                    dropped.append(connection)
+        for connection in dropped:
+            connection.close()
+        return found
 
-    def _close_expired(self) -> None:
-        now = time.monotonic()
-        idle, self._idle = self._idle, []
-        for good_until, connection in idle:
-            if good_until <= now or connection.is_outdated:
-                connection.close()
-            else:
-                self._idle.append((good_until, connection))
+    def _is_untidy(self) -> bool:
+        return time.monotonic() - self._tidied_at > TIDY_SECONDS
+
+    def _tidy(self) -> list[Connection]:
+        """Take out what is too old, and beyond ``MAX_IDLE`` what has waited longest; returns it. Under the lock."""
+        now = self._tidied_at = time.monotonic()
+        kept = sorted(
+            ((until, origin, idle) for origin, waiting in self._idle.items() for until, idle in waiting),
+            key=lambda entry: entry[0],
+        )
+        good = [entry for entry in kept if entry[0] > now and not entry[2].is_outdated][-MAX_IDLE:]
+        chosen = {id(idle) for _, _, idle in good}
+        self._idle = {}
+        for until, origin, idle in good:
+            self._idle.setdefault(origin, deque()).append((until, idle))
+        self._number = len(good)
+        return [idle for _, _, idle in kept if id(idle) not in chosen]
 
     def close_idle(self) -> None:
         """Close every connection that waits. After a fork this closes copies only: the parent's stay open."""
-        idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
+        idle, self._idle, self._number = self._idle, {}, 0
+        for waiting in idle.values():
+            for _, connection in waiting:
+                connection.close()
 
 
 _KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b", re.IGNORECASE)

@@ -13,7 +13,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
-from knoxcall import sockets, tls
+from knoxcall import connections, sockets, tls
 from knoxcall.client_certificates import ClientCertificate, find_refusal
 from knoxcall.http import ClientCertificateRefused, ClientCertificateUnusable, ConnectFailed, NoAnswer, send
 from tests.support.tls import NAME, Peer, ok, says, server_context
@@ -64,6 +64,17 @@ def der(leaf):
 def encrypted(leaf, form):
     key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
     return key.private_bytes(Encoding.PEM, form, serialization.BestAvailableEncryption(PASSPHRASE))
+
+
+def idle(pool):
+    """The connections that wait for their next request."""
+    return [connection for waiting in pool._idle.values() for _, connection in waiting]
+
+
+@pytest.fixture
+def _always_tidied(monkeypatch):
+    """The pool looks through all of its connections at every call, and not once a second."""
+    monkeypatch.setattr(connections, "TIDY_SECONDS", -1.0)
 
 
 # Shown, and accepted
@@ -159,6 +170,7 @@ def test_a_context_is_built_once(authority, clients, leaf, monkeypatch):
     assert len(built) == 1
 
 
+@pytest.mark.usefixtures("_always_tidied")
 def test_the_context_that_is_unused_for_longest_is_dropped_with_its_connections(
     authority, clients, leaf, monkeypatch, pool
 ):
@@ -166,20 +178,21 @@ def test_the_context_that_is_unused_for_longest_is_dropped_with_its_connections(
     with demanding(authority, clients) as peer:
         for owner in ("one", "two", "one", "three"):
             send("GET", peer.url, certificate=certificate_of(leaf, owner=owner))
-        assert (peer.connections, len(pool._idle)) == (3, 2)
-        for owner, connections in (("one", 3), ("three", 3), ("two", 4)):
+        assert (peer.connections, len(idle(pool))) == (3, 2)
+        for owner, number in (("one", 3), ("three", 3), ("two", 4)):
             send("GET", peer.url, certificate=certificate_of(leaf, owner=owner))
-            assert peer.connections == connections
+            assert peer.connections == number
 
 
+@pytest.mark.usefixtures("_always_tidied")
 def test_a_context_that_nobody_uses_is_dropped_with_its_connections(authority, clients, leaf, monkeypatch, pool):
     with demanding(authority, clients, verify=ssl.CERT_OPTIONAL) as peer:
         send("GET", peer.url, certificate=certificate_of(leaf))
-        ((_, left),) = pool._idle
+        (left,) = idle(pool)
         monkeypatch.setattr(tls, "MAX_UNUSED_SECONDS", 0.0)
         send("GET", peer.url)
         assert left.sock is None
-        assert len(pool._idle) == 1
+        assert len(idle(pool)) == 1
 
 
 def test_a_connection_whose_context_was_dropped_during_its_call_is_closed(authority, clients, leaf, monkeypatch, pool):
@@ -194,7 +207,7 @@ def test_a_connection_whose_context_was_dropped_during_its_call_is_closed(author
 
         peer.say = say
         send("GET", peer.url, certificate=certificate_of(leaf))
-        assert len(pool._idle) == 1
+        assert len(idle(pool)) == 1
         send("GET", peer.url, certificate=certificate_of(leaf, owner="two"))
         assert peer.connections == 2
 
