@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_type_hints
 from urllib.parse import parse_qs
@@ -68,19 +69,54 @@ def _plan(plan: Any) -> dict[str, Any]:
 
 
 def log(provider: FakeProvider, query: str) -> dict[str, Any]:
-    """Counters, and the token requests from the one numbered `after` on."""
-    after = int(parse_qs(query).get("after", ["0"])[0])
-    return {
-        "issued": provider.issued,
-        "refreshes": provider.refreshes,
-        "reuses": provider.reuses,
-        "code_reuses": provider.code_reuses,
-        "peak_in_flight": provider.peak_in_flight,
-        "authorizations": provider.authorizations[:],
-        "revocations": provider.revocations[:],
-        "received": len(provider.requests),
-        "requests": [asdict(request) for request in provider.requests[after:]],
+    """Counters, and the token requests from the one numbered `after` on; with `only` those parts alone that it names.
+
+    `grants`, what became of every grant, is left out unless it is named.
+    """
+    asked = parse_qs(query)
+    after = int(asked.get("after", ["0"])[0])
+    parts: dict[str, Callable[[], Any]] = {
+        "issued": lambda: provider.issued,
+        "refreshes": lambda: provider.refreshes,
+        "reuses": lambda: provider.reuses,
+        "code_reuses": lambda: provider.code_reuses,
+        "peak_in_flight": lambda: provider.peak_in_flight,
+        "under_way": lambda: [request.port for request in provider.under_way],
+        "authorizations": lambda: provider.authorizations[:],
+        "revocations": lambda: provider.revocations[:],
+        "received": lambda: len(provider.requests),
+        "requests": lambda: [asdict(request) for request in provider.requests[after:]],
+        "grants": lambda: _grants(provider),
     }
+    named = asked["only"][0].split(",") if "only" in asked else parts.keys() - {"grants"}
+    return {name: tell() for name, tell in parts.items() if name in named}
+
+
+def _grants(provider: FakeProvider) -> list[dict[str, Any]]:
+    """Every grant with a refresh token, the oldest first. Tokens are told by their SHA-256, in hex."""
+    with provider.lock:
+        return [
+            {
+                "first_refresh_token_sha256": _sha256(grant.first_refresh_token),
+                "latest_refresh_token_sha256": _sha256(grant.latest_refresh_token),
+                "refreshes": grant.refreshes,
+                "refreshed_at": grant.refreshed_at,
+                "replays": [
+                    {
+                        "at": replay.at,
+                        "refresh_token_sha256": _sha256(replay.refresh_token),
+                        "is_forgiven": replay.is_forgiven,
+                    }
+                    for replay in grant.replays
+                ],
+                "is_revoked": grant.is_revoked,
+            }
+            for grant in provider.refreshable
+        ]
+
+
+def _sha256(token: str | None) -> str:
+    return hashlib.sha256((token or "").encode()).hexdigest()
 
 
 def answer_from_json(document: Any) -> Answer:

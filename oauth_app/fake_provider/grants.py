@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .answers import Reply
-from .issuer import Code, Grant, Issuer, Refused
+from .issuer import Code, Grant, Issuer, Refused, Replay
 from .record import TokenRequest
 
 
@@ -125,7 +125,9 @@ def _refresh(issuer: Issuer, form: Mapping[str, str]) -> dict[str, Any]:
     if grant is None:
         raise Refused(issuer.refresh_error, "Unknown refresh token.")
     if use := grant.consumed.get(token):
-        if not grant.is_revoked and time.monotonic() - use.at < issuer.reuse_grace:
+        is_forgiven = not grant.is_revoked and time.monotonic() - use.at < issuer.reuse_grace
+        grant.replays.append(Replay(time.time(), token, is_forgiven))
+        if is_forgiven:
             return use.fields
         issuer.reuses += 1
         if not grant.is_revoked:
@@ -134,6 +136,8 @@ def _refresh(issuer: Issuer, form: Mapping[str, str]) -> dict[str, Any]:
     if grant.is_revoked:
         raise Refused(issuer.refresh_error, "The grant was revoked.")
     issuer.refreshes += 1
+    grant.refreshes += 1
+    grant.refreshed_at = time.time()
     refresh_token = issuer.next_refresh_token(grant, token)
     fields = issuer.issue(grant, refresh_token=refresh_token, scope=form.get("scope")) | issuer.identity(grant)
     if consumed := grant.consumed.get(token):

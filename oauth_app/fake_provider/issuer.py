@@ -37,6 +37,17 @@ class Use:
     """What it was answered with."""
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A consumed refresh token that came again."""
+
+    at: float
+    """Seconds since the epoch."""
+    refresh_token: str
+    is_forgiven: bool
+    """Whether it was answered with the same new tokens."""
+
+
 @dataclass
 class Grant:
     """What one consent, or one set of credentials, allows."""
@@ -46,6 +57,13 @@ class Grant:
     access_tokens: set[str] = field(default_factory=set)
     consumed: dict[str, Use] = field(default_factory=dict)
     is_revoked: bool = False
+    first_refresh_token: str | None = None
+    latest_refresh_token: str | None = None
+    refreshes: int = 0
+    """Refreshes that took effect."""
+    refreshed_at: float | None = None
+    """Of the last of them, in seconds since the epoch."""
+    replays: list[Replay] = field(default_factory=list)
 
 
 @dataclass
@@ -70,6 +88,8 @@ class Issuer(Behaviour):
         self.codes: dict[str, Code] = {}
         self.grants_by_access_token: dict[str, Grant] = {}
         self.grants_by_refresh_token: dict[str, Grant] = {}
+        self.refreshable: list[Grant] = []
+        """Every grant that has, or had, a refresh token, the oldest first."""
         self.authorizations: list[dict[str, list[str]]] = []
         self.revocations: list[dict[str, str]] = []
         """The fields of every revocation, and its `style`: `rfc7009`, `token_only`, `bearer` or `github`."""
@@ -173,6 +193,10 @@ class Issuer(Behaviour):
     def _new_refresh_token(self, grant: Grant) -> str:
         token = _new("refresh")
         self.grants_by_refresh_token[token] = grant
+        if grant.first_refresh_token is None:
+            grant.first_refresh_token = token
+            self.refreshable.append(grant)
+        grant.latest_refresh_token = token
         return token
 
     def _lifetime(self, value: Any) -> Any:

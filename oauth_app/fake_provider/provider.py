@@ -57,7 +57,8 @@ class FakeProvider(Issuer):
         self.requests: list[TokenRequest] = []
         self.peak_in_flight = 0
         """The most token requests that were under way at once."""
-        self._in_flight = 0
+        self.under_way: list[TokenRequest] = []
+        """The token requests that came in and have no answer yet."""
         self._plans: list[_Plan] = []
         self._gate = threading.Event()
         self._stopping = threading.Event()
@@ -154,7 +155,8 @@ class FakeProvider(Issuer):
             return answer, reply
         finally:
             with self.lock:
-                self._in_flight -= endpoint == "token"
+                # By identity: two requests may look alike.
+                self.under_way = [other for other in self.under_way if other is not request]
 
     def _note(self, endpoint: str, kind: str, client_id: str, outcome: str) -> None:
         if self._on_request:
@@ -174,8 +176,8 @@ class FakeProvider(Issuer):
             if endpoint == "token":
                 self.requests.append(request)
                 self._grant_types[request.grant_type] += 1
-                self._in_flight += 1
-                self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
+                self.under_way.append(request)
+                self.peak_in_flight = max(self.peak_in_flight, len(self.under_way))
                 self._arrived.notify_all()
             standing = self.answer if endpoint == "token" else None
             return (plan.answer if plan else standing or Answer()), self._gate

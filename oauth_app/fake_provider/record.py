@@ -46,11 +46,15 @@ class TokenRequest:
     """What the client showed in the TLS handshake, as `ssl` decodes it."""
     peer_sha256: str | None = None
     repeated_fields: tuple[str, ...] = ()
+    port: int | None = None
+    """The client's end of the connection."""
     outcome: str = "pending"
     """Then `issued`, `revoked`, the code of an error, or `replaced` where an answer kept it from taking effect."""
 
     @classmethod
-    def parse(cls, body: bytes, headers: Message, *, at: float, peer: Peer | None = None) -> TokenRequest:
+    def parse(
+        cls, body: bytes, headers: Message, *, at: float, peer: Peer | None = None, port: int | None = None
+    ) -> TokenRequest:
         pairs = _fields(body, headers.get_content_type())
         form = dict(pairs)
         auth_method, client_id, client_secret = _credentials(headers.get("Authorization", ""), form)
@@ -67,6 +71,7 @@ class TokenRequest:
             peer_certificate=peer.certificate if peer else None,
             peer_sha256=peer.sha256 if peer else None,
             repeated_fields=tuple(name for name, times in Counter(name for name, _ in pairs).items() if times > 1),
+            port=port,
         )
 
 

@@ -138,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         return is_loopback(str(self.client_address[0]))
 
     def _exchange(self, endpoint: str, work: Callable[[Issuer, TokenRequest], Reply], body: bytes) -> None:
-        request = TokenRequest.parse(body, self.headers, at=time.time(), peer=_peer(self.connection))
+        request = TokenRequest.parse(
+            body, self.headers, at=time.time(), peer=_peer(self.connection), port=self.client_address[1]
+        )
         handled = self.provider.handle(endpoint, request, work)
         if handled is None:
             self.close_connection = True

@@ -435,6 +435,46 @@ def test_as_a_process_it_has_the_same_switches(http: requests.Session) -> None:
     assert log["requests"][0]["form"]["refresh_token"] == first["refresh_token"]
 
 
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_it_tells_what_became_of_every_grant(http: requests.Session) -> None:
+    with FakeProvider(reuse_grace=60) as provider:
+        first, other = sign_in(http, provider), sign_in(http, provider)
+        second = refresh(http, provider, first).json()
+        assert refresh(http, provider, first).json() == second
+        provider.reuse_grace = 0
+        refresh(http, provider, first)
+        log = http.get(f"{provider.base_url}/_log?only=reuses,grants", timeout=5).json()
+        assert "grants" not in http.get(f"{provider.base_url}/_log", timeout=5).json()
+
+    assert log.keys() == {"reuses", "grants"}
+    assert log["reuses"] == 1
+    told, untouched = log["grants"]
+    assert told["first_refresh_token_sha256"] == sha256(first["refresh_token"])
+    assert told["latest_refresh_token_sha256"] == sha256(second["refresh_token"])
+    assert (told["refreshes"], told["is_revoked"]) == (1, True)
+    assert [(replay["refresh_token_sha256"], replay["is_forgiven"]) for replay in told["replays"]] == [
+        (sha256(first["refresh_token"]), True),
+        (sha256(first["refresh_token"]), False),
+    ]
+    assert untouched["first_refresh_token_sha256"] == sha256(other["refresh_token"])
+    assert (untouched["refreshes"], untouched["replays"], untouched["is_revoked"]) == (0, [], False)
+
+
+def test_it_tells_whose_requests_are_under_way(http: requests.Session) -> None:
+    with FakeProvider(answer=Answer.hang()) as provider, socket.socket() as caller:
+        address = urlsplit(provider.base_url)
+        caller.connect((address.hostname, address.port))
+        caller.sendall(b"POST /token HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
+        provider.wait_for_requests(1)
+        assert [request.port for request in provider.under_way] == [caller.getsockname()[1]]
+        provider.release()
+        assert caller.recv(100).startswith(b"HTTP/1.1 ")
+        assert provider.under_way == []
+
+
 def test_as_a_process_it_refuses_a_switch_that_it_does_not_have(http: requests.Session) -> None:
     with FakeProviderProcess() as provider:
         answer = http.post(f"{provider.base_url}/_control", json={"set": {"speed": 3}}, timeout=5)
