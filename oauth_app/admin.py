@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import Case, Count, QuerySet, When
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -14,90 +14,20 @@ from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from oauth_app import operations
-from oauth_app.attention import attention_of
+from oauth_app.admin_parts import (
+    ConnectionEventInline,
+    ConsentFilter,
+    ProviderFilter,
+    RevocationInline,
+    status_badge_of,
+)
+from oauth_app.attention import BY_URGENCY, URGENCY, attention_of
 from oauth_app.connections import shown_connections
-from oauth_app.models import ClientRegistration, Connection, ConnectionEvent, Issuer, ReturnOrigin, RevocationJob
+from oauth_app.models import Connection, Issuer, ReturnOrigin, RevocationJob
 from oauth_app.providers import CUSTOM, PROVIDERS
 from oauth_app.return_origins import record
 from secrets_app import audit
 from secrets_app.admin import ReadOnlyAdmin, actor_of, badge, moment, moment_column
-
-Status = Connection.Status
-# What needs a person comes first.
-BY_URGENCY = (
-    Status.REAUTHORIZATION_REQUIRED,
-    Status.REFRESH_FAILING,
-    Status.NOT_CONNECTED,
-    Status.CONNECTED,
-    Status.DISCONNECTED,
-)
-URGENCY = Case(*(When(status=status, then=place) for place, status in enumerate(BY_URGENCY)))
-
-
-def status_badge_of(status: str) -> SafeString:
-    """A connection's status, as a badge."""
-    return badge(status, dict(Status.choices).get(status, status))
-
-
-class ProviderFilter(admin.SimpleListFilter):
-    """By the provider of the client registration."""
-
-    title = "provider"
-    parameter_name = "provider"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        # The catalogue is long, and most of it is nobody's here.
-        used = set(ClientRegistration.objects.order_by().values_list("provider", flat=True).distinct())
-        return [(provider.name, provider.label) for provider in PROVIDERS.values() if provider.name in used]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(secret__registration__provider=self.value()) if self.value() else queryset
-
-
-class RevocationInline(admin.TabularInline):
-    """What became of the tokens that were given up."""
-
-    model = RevocationJob
-    verbose_name_plural = "Revocations"
-    fields = readonly_fields = ("created_at", "outcome", "failure_code", "attempts", "finished_at")
-    extra = 0
-    can_delete = False
-    show_change_link = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[RevocationJob]:
-        return super().get_queryset(request).defer("document")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class ConnectionEventInline(admin.TabularInline):
-    """The history of a connection: its changes of state."""
-
-    model = ConnectionEvent
-    verbose_name_plural = "Changes of state"
-    classes = ("kc-events",)
-    fields = readonly_fields = ("created_at", "from_status", "to_status", "code", "message")
-    extra = 0
-    can_delete = False
-    show_change_link = False
-
-    @admin.display(description="from")
-    def from_status(self, event: ConnectionEvent) -> SafeString:
-        return status_badge_of(event.previous_status)
-
-    @admin.display(description="to")
-    def to_status(self, event: ConnectionEvent) -> SafeString:
-        return status_badge_of(event.status)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Connection)
@@ -113,7 +43,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
         "account",
     )
     # By status: the badges above the list.
-    list_filter = (ProviderFilter, "secret__registration__grant_type", "secret__mode")
+    list_filter = (ConsentFilter, ProviderFilter, "secret__registration__grant_type", "secret__mode")
     search_fields = ("secret__name", "secret__id", "account__slug", "secret__registration__token_host", "failure_code")
     search_help_text = "By secret (name or id), account, token host or error code."
     list_select_related = ("secret__registration", "environment", "account")
@@ -150,6 +80,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
                     "expires_at",
                     "has_refresh_token",
                     "refresh_token_expires_at",
+                    "reauthorize_by",
                     "facts",
                 )
             },

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Case, Q, When
+from django.db.models.functions import Now
+
 from oauth_app.models import Connection, GrantType
 from oauth_app.providers import PROVIDERS
 
@@ -13,6 +16,17 @@ REAUTHORIZE_NOTICE = timedelta(days=7)
 CERTIFICATE_NOTICE = timedelta(days=30)
 
 Status = Connection.Status
+# What needs a person comes first.
+BY_URGENCY = (
+    Status.REAUTHORIZATION_REQUIRED,
+    Status.REFRESH_FAILING,
+    Status.NOT_CONNECTED,
+    Status.CONNECTED,
+    Status.DISCONNECTED,
+)
+URGENCY = Case(*(When(status=status, then=place) for place, status in enumerate(BY_URGENCY)))
+# Whoever has ended has nothing left that could run out.
+_ENDED = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,7 @@ def attention_of(connection: Connection, now: datetime, *, renewable: bool | Non
     checks = (
         _unknown_outcome(connection),
         _no_refresh_token(connection, renewable),
-        _reauthorize_soon(connection, now),
+        reauthorize_soon(connection, now, renewable=renewable),
         _previous_secret(connection, now),
         _scopes_differ(connection),
         _certificate_expiring(connection, now),
@@ -67,16 +81,40 @@ def _no_refresh_token(connection: Connection, renewable: bool) -> Attention | No
     )
 
 
-def _reauthorize_soon(connection: Connection, now: datetime) -> Attention | None:
-    ends_at = connection.refresh_token_expires_at
-    if ends_at is None or ends_at - now > REAUTHORIZE_NOTICE or connection.status == Status.REAUTHORIZATION_REQUIRED:
-        return None
-    return Attention(
-        "reauthorize_soon",
-        ends_at - REAUTHORIZE_NOTICE,
-        "The refresh token ends soon, and the provider gives no other without a consent. Send a new consent link in time.",
-        reauthorize_by=ends_at,
+def needs_consent_soon() -> Q:
+    """Which connections ``reauthorize_soon`` has something to say about, as a condition for the database."""
+    browser_grants = [grant for grant in GrantType if not grant.is_repeatable]
+    return Q(
+        ~Q(status__in=_ENDED),
+        reauthorize_by__lte=Now() + REAUTHORIZE_NOTICE,
+        refresh_token__isnull=False,
+        secret__registration__grant_type__in=browser_grants,
     )
+
+
+def reauthorize_soon(connection: Connection, now: datetime, *, renewable: bool) -> Attention | None:
+    """The warning of a refresh token's end: one that no refresh can prevent, or that failing refreshes do not."""
+    ends_at = connection.reauthorize_by
+    if ends_at is None or ends_at - now > REAUTHORIZE_NOTICE or not renewable or connection.status in _ENDED:
+        return None
+    if GrantType(connection.secret.registration.grant_type).is_repeatable:
+        # It is made again without the refresh token, and without a person.
+        return None
+    since, moment = ends_at - REAUTHORIZE_NOTICE, f"{ends_at:%Y-%m-%d %H:%M} UTC"
+    is_fixed = connection.refresh_token_rolls is False and ends_at == connection.refresh_token_expires_at
+    if ends_at <= now:
+        message = f"The refresh token was good until {moment}. Send a new consent link."
+    elif connection.status == Status.REFRESH_FAILING and not is_fixed:
+        since = max(since, connection.status_changed_at)
+        message = (
+            f"The refresh token dies on {moment} if refreshes do not work again by then. Mend what makes them fail, or send a "
+            "new consent link before that."
+        )
+    else:
+        message = (
+            f"The refresh token ends on {moment}, and no refresh can prevent it. Send a new consent link before that."
+        )
+    return Attention("reauthorize_soon", since, message, reauthorize_by=ends_at)
 
 
 def _previous_secret(connection: Connection, now: datetime) -> Attention | None:

@@ -126,6 +126,10 @@ class ConnectionAnswer(serializers.Serializer):
     token_expires_at = MomentField(source="expires_at", allow_null=True)
     has_refresh_token = serializers.BooleanField(source="renewable")
     refresh_token_expires_at = MomentField(allow_null=True)
+    reauthorize_by = MomentField(
+        allow_null=True,
+        help_text="When the refresh token dies, as far as no refresh can prevent it; consent before then.",
+    )
     last_refresh_at = MomentField(source="refreshed_at", allow_null=True)
     next_refresh_at = MomentField(source="refresh_due_at", allow_null=True)
     last_error = serializers.SerializerMethodField()

@@ -59,6 +59,8 @@ class ClientRegistration(models.Model):
     grant_type = models.CharField(max_length=20, choices=GrantType)
     scopes: Any = models.JSONField(default=list)
     token_host = models.CharField(max_length=260, help_text="Host and port of the token endpoint.")
+    # Provider, host and client id as one keyed digest, in hex: what a provider's limits count by. Empty until it is first used.
+    client_digest = models.CharField(max_length=32, blank=True, db_default="")
     document = SealedField()
     # What the token endpoint is shown; it cannot be deleted while it is used.
     mtls_certificate = models.ForeignKey(Certificate, on_delete=models.PROTECT, null=True, related_name="registrations")

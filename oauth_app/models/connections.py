@@ -45,6 +45,12 @@ class Connection(models.Model):
         default=dict, help_text="What the provider said beside the token, such as instance_url."
     )
     refresh_token_expires_at = models.DateTimeField(null=True, help_text="Where the provider says so.")
+    # Whether a refresh moves that moment ahead. Null: no refresh has shown it yet.
+    refresh_token_rolls = models.BooleanField(null=True)
+    reauthorize_by = models.DateTimeField(
+        null=True, help_text="When the refresh token dies, as far as no refresh can prevent it."
+    )
+    reauthorize_told_at = models.DateTimeField(null=True, help_text="When the history was told of that moment.")
 
     # Whose account it is, as far as the provider told.
     connected_as = models.CharField(max_length=255, blank=True)
@@ -81,8 +87,9 @@ class Connection(models.Model):
     last_used_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    # Not a column: until when, on this machine's clock, the process that claimed the row may begin its call.
-    sendable_until: float = float("-inf")
+    # Not columns: when, on this machine's clock, the process that claimed the row asked for it, and got it.
+    asked_at: float = float("-inf")
+    claimed_at: float = float("-inf")
 
     class Meta:
         constraints = [
@@ -104,6 +111,16 @@ class Connection(models.Model):
             # The claim, oldest deadline first. Partial: connections with nothing to do are not in it.
             models.Index(fields=["refresh_due_at"], condition=Q(refresh_due_at__isnull=False), name="connection_due"),
             models.Index(fields=["status"], name="connection_by_status"),  # the admin's filter and counts
+            # Recovery: what failed at a host that answers again is made due.
+            models.Index(
+                fields=["secret"],
+                condition=Q(status="refresh_failing", failure_reason="provider_unavailable"),
+                name="connection_failing",
+            ),
+            # The warning ahead of a refresh token's end; most connections have none.
+            models.Index(
+                fields=["reauthorize_by"], condition=Q(reauthorize_by__isnull=False), name="connection_reauthorize"
+            ),
             # Who shares a grant, asked before one is revoked.
             models.Index(fields=["grant_digest"], condition=Q(grant_digest__isnull=False), name="connection_by_grant"),
         ]
@@ -133,10 +150,29 @@ class ConnectionEvent(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["connection", "-id"], name="event_of_a_connection")]  # the history in the admin
+        indexes = [
+            models.Index(fields=["connection", "-id"], name="event_of_a_connection"),  # the history in the admin
+            models.Index(fields=["created_at"], name="event_by_age"),  # pruning
+        ]
 
     def __str__(self) -> str:
         return f"{self.previous_status} → {self.status}"
+
+
+class DatabaseReturn(models.Model):
+    """When the database last came back, as far as a worker noticed; one row. Spools have a while from then to be drained.
+
+    Until that is over nobody sends again what may have been answered: the answer may lie in the spool of another machine.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    returned_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="database_return_is_one_row")]
+
+    def __str__(self) -> str:
+        return f"the database came back at {self.returned_at}"
 
 
 class RevocationJob(models.Model):

@@ -12,11 +12,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from oauth_app.models import Connection, ConnectionEvent
+from oauth_app.fake_provider import Answer
+from oauth_app.models import ClientRegistration, Connection, ConnectionEvent
+from oauth_app.tokens import refresh_now
 from secrets_app.admin import moment
 from secrets_app.audit import Action
 from secrets_app.models import ApiKey, AuditEvent, Secret
-from tests.factories import Caller, a_client, an_oauth2_secret, consent
+from tests.factories import Caller, a_client, age, an_oauth2_secret, consent, consent_by_link
 
 pytestmark = pytest.mark.django_db
 
@@ -150,6 +152,37 @@ def test_the_history_shows_states_as_badges(operator, caller, provider):
     page = text_of(operator, f"{LIST}{connection.pk}/change/")
     assert '<span class="kc-badge kc-badge--refresh_failing">Refresh failing</span>' in page
     assert '<span class="kc-badge kc-badge--connected">Connected</span>' in page
+
+
+def test_an_unknown_outcome_is_in_the_list_and_on_the_page_until_it_is_resolved(operator, caller, provider, http):
+    connection = age(consent(connection_named(caller, provider, "one"), http), expires_in=600)
+    pages = (LIST, f"{LIST}{connection.pk}/change/")
+    provider.next(Answer(drop="closed"))
+    refresh_now(caller.scope, connection.secret_id, environment=None)
+    assert ["refresh_outcome_unknown" in text_of(operator, page) for page in pages] == [True, True]
+    # Nobody knows still, and now a person has to consent anew.
+    Connection.objects.update(status=Status.REAUTHORIZATION_REQUIRED, refresh_due_at=None)
+    assert ["refresh_outcome_unknown" in text_of(operator, page) for page in pages] == [True, True]
+    consent_by_link(caller, connection, http)
+    assert ["refresh_outcome_unknown" in text_of(operator, page) for page in pages] == [False, False]
+
+
+def test_what_needs_a_consent_soon_can_be_chosen_and_says_until_when(operator, caller, provider, http):
+    for name in ("soon", "later", "rolling", "robot", "dead"):
+        consent(connection_named(caller, provider, name), http)
+    rows = {name: Connection.objects.filter(secret__name=name) for name in ("soon", "later", "robot", "dead")}
+    for row in rows.values():
+        row.update(reauthorize_by=timezone.now() + timedelta(days=3))
+    rows["later"].update(reauthorize_by=timezone.now() + timedelta(days=30))
+    rows["dead"].update(status=Status.REAUTHORIZATION_REQUIRED, refresh_due_at=None)
+    ClientRegistration.objects.filter(secret__name="robot").update(grant_type="password")
+    page = text_of(operator, f"{LIST}?consent=soon")
+    assert names_in(page) == ["soon"]
+    assert "reauthorize_soon" in page
+    ends_at = rows["later"].get().reauthorize_by
+    page = text_of(operator, f"{LIST}{rows['later'].get().pk}/change/")
+    assert re.search(rf"field-reauthorize_by.*?{ends_at.year}", page, re.DOTALL)
+    assert names_in(text_of(operator, LIST)) == ["dead", "later", "robot", "rolling", "soon"]
 
 
 def test_secret_connection_account_and_audit_lead_to_each_other(operator, caller, provider):

@@ -34,6 +34,7 @@ FIELDS = {
     "token_expires_at",
     "has_refresh_token",
     "refresh_token_expires_at",
+    "reauthorize_by",
     "last_refresh_at",
     "next_refresh_at",
     "last_error",
@@ -108,6 +109,7 @@ def test_a_connection_tells_of_itself(caller, connected, provider):
         "generation": 1,
         "has_refresh_token": True,
         "refresh_token_expires_at": None,
+        "reauthorize_by": None,
         "last_error": None,
         "attention": [],
         "revocation": None,
@@ -243,14 +245,53 @@ def test_a_token_that_needs_no_refresh_token_is_no_matter(caller, provider, http
 
 
 def test_a_refresh_token_that_ends_soon_is_told_with_its_end(caller, connected):
-    Connection.objects.update(refresh_token_expires_at=Now() + timedelta(days=8))
+    Connection.objects.update(reauthorize_by=Now() + timedelta(days=8))
     assert attention(caller, connected) == {}
-    Connection.objects.update(refresh_token_expires_at=Now() + timedelta(days=6))
+    Connection.objects.update(reauthorize_by=Now() + timedelta(days=6))
     item = attention(caller, connected)["reauthorize_soon"]
     assert set(item) == {"code", "since", "message", "reauthorize_by"}
-    assert item["reauthorize_by"] == state_of(caller, connected)["refresh_token_expires_at"]
-    Connection.objects.update(status=Status.REAUTHORIZATION_REQUIRED, refresh_due_at=None)
+    assert MOMENT.fullmatch(item["reauthorize_by"])
+    assert item["reauthorize_by"] == state_of(caller, connected)["reauthorize_by"]
+
+
+def test_a_refresh_token_that_every_refresh_renews_is_no_matter_however_short_its_life(caller, connected):
+    Connection.objects.update(
+        refresh_token_expires_at=Now() + timedelta(days=2), refresh_token_rolls=True, reauthorize_by=None
+    )
+    state = state_of(caller, connected)
+    assert (state["attention"], state["reauthorize_by"]) == ([], None)
+    assert MOMENT.fullmatch(state["refresh_token_expires_at"])
+
+
+def test_failing_refreshes_are_told_to_cost_the_refresh_token_from_when_they_fail(caller, connected):
+    ends_at = Now() + timedelta(days=2)
+    Connection.objects.update(refresh_token_expires_at=ends_at, refresh_token_rolls=True, reauthorize_by=ends_at)
+    before = attention(caller, connected)["reauthorize_soon"]
+    Connection.objects.update(status=Status.REFRESH_FAILING, status_changed_at=Now())
+    failing = attention(caller, connected)["reauthorize_soon"]
+    assert failing["message"] != before["message"]
+    assert failing["since"] > before["since"]
+    # The end of a grant that refreshes never move stays what it is.
+    connected.refresh_from_db()
+    Connection.objects.update(refresh_token_rolls=False, refresh_token_expires_at=connected.reauthorize_by)
+    assert attention(caller, connected)["reauthorize_soon"]["message"] == before["message"]
+
+
+def test_an_end_that_has_passed_is_told_until_the_connection_ends(caller, connected):
+    Connection.objects.update(reauthorize_by=Now() - timedelta(days=1))
+    assert set(attention(caller, connected)) == {"reauthorize_soon"}
+    for ended in (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED):
+        Connection.objects.update(status=ended, refresh_due_at=None)
+        assert attention(caller, connected) == {}
+
+
+def test_an_end_without_a_refresh_token_or_of_a_grant_that_needs_no_person_is_no_matter(caller, connected):
+    Connection.objects.update(reauthorize_by=Now() + timedelta(days=1))
+    ClientRegistration.objects.update(grant_type="password")
     assert attention(caller, connected) == {}
+    ClientRegistration.objects.update(grant_type="authorization_code")
+    Connection.objects.update(refresh_token=None)
+    assert "reauthorize_soon" not in attention(caller, connected)
 
 
 @pytest.mark.parametrize(
