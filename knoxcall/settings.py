@@ -152,6 +152,10 @@ KNOXCALL_OUTBOUND_CA_BUNDLE: str = env.str("KNOXCALL_OUTBOUND_CA_BUNDLE", defaul
 # Where plain http may go is decided by the outbound client; oauthlib knows no exempt networks and would refuse them all.
 if KNOXCALL_OUTBOUND_ALLOW:
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+# Calls that may be under way at one token host, from all workers and web processes together.
+KNOXCALL_HOST_CALLS: int = env.int("KNOXCALL_HOST_CALLS", default=128)
+if KNOXCALL_HOST_CALLS < 1:
+    raise ImproperlyConfigured("KNOXCALL_HOST_CALLS must be at least 1.")
 # Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 KNOXCALL_TRUSTED_PROXIES = _networks("KNOXCALL_TRUSTED_PROXIES", ["127.0.0.0/8", "::1/128"])
 
@@ -276,6 +280,7 @@ SPECTACULAR_SETTINGS = {
 }
 # Upward wiring, by dotted name: the ground imports no app.
 KNOXCALL_IDEMPOTENCY = "secrets_app.idempotency.Ledger"
+KNOXCALL_WEB_STARTS = "oauth_app.storing.adopt_in_background"
 
 # --- Celery --------------------------------------------------------------------------------------------------------------
 
