@@ -49,21 +49,33 @@ def release_connection() -> None:
         connection.close()
 
 
-def poll(look: Callable[[], T | None], *, seconds: float) -> T | None:
-    """Call ``look`` with growing pauses until it returns something, or ``seconds`` have passed: then ``None``.
+class Pauses:
+    """Growing pauses for a given time: 20 ms at first, half as long again each time, at most 250 ms.
 
-    20 ms at first, half as long again each time, at most 250 ms, each a little random so that waiters do not march in step.
-    No database connection is held while it sleeps.
+    Each is a little random, so that those who wait do not march in step.
     """
-    deadline = time.monotonic() + seconds
-    pause = FIRST_PAUSE
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = FIRST_PAUSE
+
+    def take(self) -> bool:
+        """Sleep for the next pause, holding no database connection; ``False`` at once when the time is over."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return False
+        release_connection()
+        time.sleep(min(left, self._pause * random.uniform(0.75, 1.25)))  # noqa: S311  spreading, not secrecy
+        self._pause = min(LONGEST_PAUSE, self._pause * 1.5)
+        return True
+
+
+def poll(look: Callable[[], T | None], *, seconds: float) -> T | None:
+    """Call ``look`` with growing pauses until it returns something, or ``seconds`` have passed: then ``None``."""
+    pauses = Pauses(seconds)
     while True:
         seen = look()
         if seen is not None:
             return seen
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if not pauses.take():
             return None
-        release_connection()
-        time.sleep(min(left, pause * random.uniform(0.75, 1.25)))  # noqa: S311  spreading, not secrecy
-        pause = min(LONGEST_PAUSE, pause * 1.5)

@@ -20,3 +20,8 @@ application = in_utf8(get_wsgi_application())
 from knoxcall.checks import refuse_unsafe_settings  # noqa: E402  needs the app registry
 
 refuse_unsafe_settings()
+
+from django.conf import settings  # noqa: E402
+from django.utils.module_loading import import_string  # noqa: E402
+
+import_string(settings.KNOXCALL_WEB_STARTS)()

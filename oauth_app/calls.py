@@ -8,15 +8,28 @@ from dataclasses import replace
 from typing import Protocol
 
 from knoxcall import http
+from knoxcall.clock import PeerDates
 from knoxcall.context import seconds_left
+from oauth_app.breaker import Verdict
 from oauth_app.protocol.answers import TokenAnswer, read_answer
 from oauth_app.protocol.client import OAuthClient
-from oauth_app.protocol.errors import WRONG_CREDENTIALS, ClientRefused, OutcomeUnknown, ProviderUnavailable
+from oauth_app.protocol.errors import (
+    WRONG_CREDENTIALS,
+    ClientRefused,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    TokenRequestFailed,
+)
 from oauth_app.protocol.requests import TokenRequest
 
 # Seconds for a whole call. Shorter than the lease (45 s), so nobody else holds the connection while it lasts, and shorter
 # than a request may take (25 s), so the reader who makes it can still be answered.
 DEADLINE = 20.0
+# The codes of calls that no answer came to.
+UNREACHABLE, NO_ANSWER = "unreachable", "no_answer"
+
+# What the providers' clocks say of ours.
+dates = PeerDates()
 
 
 class _Request(Protocol):
@@ -51,7 +64,21 @@ def fetch_token(client: OAuthClient, build: Callable[[OAuthClient], TokenRequest
 
 def _fetch(client: OAuthClient, request: TokenRequest, ends_at: float) -> TokenAnswer:
     answer = send(client, "POST", request, deadline=ends_at - time.monotonic())
-    return read_answer(client, status=answer.status, headers=answer.headers, body=answer.body)
+    dates.note(client.token_host, answer.headers.get("Date"))
+    try:
+        return read_answer(client, status=answer.status, headers=answer.headers, body=answer.body)
+    except TokenRequestFailed as failure:
+        failure.status = answer.status
+        raise
+
+
+def verdict_on(failure: TokenRequestFailed) -> Verdict:
+    """What a failed call says of the provider, whatever it says of the connection."""
+    if failure.status is None:
+        return Verdict.FAILED if failure.code in (UNREACHABLE, NO_ANSWER) else Verdict.SILENT
+    if failure.status == 429:
+        return Verdict.LIMITED
+    return Verdict.FAILED if failure.status >= 500 else Verdict.ANSWERED
 
 
 def send(client: OAuthClient, method: str, request: _Request, *, deadline: float = DEADLINE) -> http.Answer:
@@ -73,6 +100,6 @@ def send(client: OAuthClient, method: str, request: _Request, *, deadline: float
         raise ClientRefused("client_certificate_unusable", str(err)) from None
     except http.OutboundError as err:
         if err.sent:
-            raise OutcomeUnknown("no_answer", f"The request was sent, and no readable answer came: {err}") from None
-        code = "address_refused" if isinstance(err, http.AddressRefused) else "unreachable"
+            raise OutcomeUnknown(NO_ANSWER, f"The request was sent, and no readable answer came: {err}") from None
+        code = "address_refused" if isinstance(err, http.AddressRefused) else UNREACHABLE
         raise ProviderUnavailable(code, f"The provider could not be reached: {err}") from None

@@ -10,8 +10,10 @@ from django.db.models.functions import Now
 
 from knoxcall.client_certificates import ClientCertificate
 from knoxcall.clock import database_now
+from oauth_app.hosts import Callee
 from oauth_app.models import ClientRegistration
 from oauth_app.protocol.client import OAuthClient
+from secrets_app.data_keys import keyed_digest
 from secrets_app.models import Certificate
 
 # The client secret that was replaced is tried for so long after that.
@@ -55,9 +57,30 @@ def client_certificate(certificate: Certificate) -> ClientCertificate:
     )
 
 
+def client_digest(client: OAuthClient) -> str:
+    """Names the client at its provider without telling its id: whatever has this digest shares the provider's limits."""
+    _, digest = keyed_digest("client", "\0".join((client.provider, client.token_host, client.client_id)).encode())
+    return digest.hex()[:32]
+
+
+def callee_of(registration: ClientRegistration) -> Callee:
+    """Whom a call for this registration goes to. One from before there were digests counts as a client of its own."""
+    return Callee(registration.token_host, registration.client_digest or registration.pk.hex)
+
+
 def registrations_of(secret_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, ClientRegistration]:
-    """Client registrations with their certificates by secret id, in one statement."""
-    return ClientRegistration.objects.select_related("mtls_certificate").in_bulk(list(secret_ids))
+    """Client registrations with their certificates by secret id, in one statement, or two where there are certificates."""
+    registrations: dict[uuid.UUID, ClientRegistration] = ClientRegistration.objects.defer("scopes").in_bulk(
+        list(secret_ids)
+    )
+    # Few clients have one; joined, they would cost every other as much as its own columns.
+    shown = {r.mtls_certificate_id for r in registrations.values() if r.mtls_certificate_id is not None}
+    if shown:
+        certificates = Certificate.objects.in_bulk(list(shown))
+        for registration in registrations.values():
+            if registration.mtls_certificate_id is not None:
+                registration.mtls_certificate = certificates.get(registration.mtls_certificate_id)
+    return registrations
 
 
 def erase_previous_secrets() -> int:

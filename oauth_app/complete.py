@@ -15,24 +15,26 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from knoxcall.context import seconds_left
 from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
 from oauth_app.authorize import Outcome, digest, record, redirect_uri
 from oauth_app.calls import fetch_token
+from oauth_app.claim import RELEASED
 from oauth_app.clients import open_client
 from oauth_app.given_up import give_up_late, grant_digest
 from oauth_app.models import AuthorizationRequest, Connection, ConnectionEvent, ConsentLink, GrantType
+from oauth_app.outage import patiently
+from oauth_app.outcome import token_columns
 from oauth_app.protocol.answers import TokenAnswer, read_facts, read_fragment
 from oauth_app.protocol.client import OAuthClient
 from oauth_app.protocol.errors import ClientRefused, GrantDead, TokenRequestFailed, plain_code
 from oauth_app.protocol.identity import account_name, subject_of
 from oauth_app.protocol.requests import code_request
-from oauth_app.refresh import patiently, token_columns
 from oauth_app.return_urls import check_return_url, return_address
-from secrets_app import audit
+from secrets_app import audit, data_keys
 
 logger = logging.getLogger(__name__)
 
@@ -275,11 +277,12 @@ def _columns(request: AuthorizationRequest, client: OAuthClient, answer: TokenAn
     connection, used_at = request.connection, request.used_at
     if used_at is None:
         raise ValueError("the authorization request was not taken")
-    lifetime = client.preset.refresh_token_lifetime
-    if answer.refresh_token is not None and answer.refresh_token_expires_in is None:
-        answer = replace(answer, refresh_token_expires_in=lifetime)
     return {
-        **token_columns(connection, client, answer, issued_at=used_at, keep_refresh_token=False),
+        **token_columns(connection, client, answer, issued_at=used_at, keep_refresh_token=False, seal=data_keys.seal),
+        **RELEASED,
+        "status": Status.CONNECTED,
+        "generation": F("generation") + 1,
+        "refreshed_at": Now(),
         # What the previous grant was given, told us and did says nothing of this one.
         "granted_scopes": None if answer.scopes is None else list(answer.scopes),
         "facts": answer.facts,

@@ -16,7 +16,7 @@ from oauth_app.claim import RELEASED
 from oauth_app.connections import get_connection, get_registration
 from oauth_app.given_up import give_up_stored
 from oauth_app.models import AuthorizationRequest, ClientRegistration, Connection, ConnectionEvent
-from oauth_app.refresh import NO_FAILURE
+from oauth_app.outcome import NO_FAILURE
 from secrets_app import audit
 from secrets_app.models import Secret
 from secrets_app.vault import Scope
@@ -31,6 +31,8 @@ _FORGOTTEN: dict[str, Any] = {
     "issued_at": None,
     "expires_at": None,
     "refresh_token_expires_at": None,
+    "refresh_token_rolls": None,
+    "reauthorize_by": None,
     "facts": {},
     "connected_as": "",
     "subject": "",

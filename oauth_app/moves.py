@@ -58,5 +58,6 @@ def forget_refresh_tokens(registration: ClientRegistration) -> None:
         generation=F("generation") + 1,
         refresh_due_at=Now() if repeatable else F("expires_at"),
         outcome_unknown_at=None,
+        reauthorize_by=None,
         **RELEASED,
     )

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from billing_app.limits import check_oauth2_allowed
 from knoxcall.api.errors import ValidationFailed, invalid
 from knoxcall.api.idempotency import Attempt
-from oauth_app.clients import PREVIOUS_SECRET_HOURS, open_client
+from oauth_app.clients import PREVIOUS_SECRET_HOURS, client_digest, open_client
 from oauth_app.configure import ADDRESSES, INSTANCE, Configuration, find_certificate, given_of
 from oauth_app.connections import get_registration, try_again
 from oauth_app.discovery import DiscoveryFailed, discover
@@ -188,6 +188,7 @@ def _columns(client: OAuthClient, certificate: Certificate | None) -> dict[str, 
         "issuer": Issuer.objects.filter(url=client.issuer_url).first() if client.issuer_url else None,
         "scopes": list(client.scopes),
         "token_host": client.token_host,
+        "client_digest": client_digest(client),
         "document": client.to_document(),
     }
 

@@ -10,6 +10,9 @@ MARGIN_SHARE = 0.20
 JITTER = timedelta(minutes=1)
 JITTER_SHARE = 0.05
 
+# A refresh token that dies of not being used is used when so much of its life is over.
+KEEP_ALIVE_SHARE = 0.75
+
 FIRST_BACKOFF = timedelta(seconds=15)
 LONGEST_BACKOFF = timedelta(minutes=15)
 SHORTEST_BACKOFF = timedelta(seconds=1)
@@ -27,6 +30,12 @@ def refresh_due(issued_at: datetime, expires_at: datetime) -> datetime:
     margin = min(MARGIN, lifetime * MARGIN_SHARE)
     jitter = min(JITTER, lifetime * JITTER_SHARE) * _random.random()
     return expires_at - margin - jitter
+
+
+def keep_alive_due(used_at: datetime, ends_at: datetime) -> datetime:
+    """When to use a refresh token that dies at ``ends_at`` of not being used: after three quarters, less up to 5 % of jitter."""
+    life = ends_at - used_at
+    return used_at + life * (KEEP_ALIVE_SHARE - JITTER_SHARE * _random.random())
 
 
 def backoff(failures: int, *, retry_after: int | None = None) -> timedelta:

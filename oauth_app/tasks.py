@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
-from oauth_app import authorize, clients, discovery, revocation
+from oauth_app import authorize, clients, discovery, history, revocation, storing
 from oauth_app.sweep import sweeper
 
 logger = logging.getLogger(__name__)
@@ -19,19 +19,28 @@ _revoking = threading.Lock()
 @shared_task(name="oauth_app.tasks.sweep", acks_late=False)
 def sweep() -> None:
     """Refresh what is due. Repeated, lost or simultaneous messages do no harm."""
-    sweeper().tick()
+    sweeper().wake()
 
 
 @worker_ready.connect
-def watch_for_silence(**_: Any) -> None:
-    """Start the watch that sweeps when the broker has fallen silent."""
-    threading.Thread(target=sweeper().watch, name="sweep-watch", daemon=True).start()
+def begin(**_: Any) -> None:
+    """Start the thread that sweeps; what was left in the spool comes first."""
+    thread = threading.Thread(target=sweeper().run, name="sweep", daemon=True)
+    sweeper().wake()
+    thread.start()
+
+
+@worker_shutting_down.connect
+def claim_no_more(**_: Any) -> None:
+    """Stop claiming as soon as somebody asks for the end; tasks may still be running."""
+    sweeper().ask_to_stop()
 
 
 @worker_shutdown.connect
-def finish_calls(**_: Any) -> None:
+def finish(**_: Any) -> None:
     """Let calls in flight end and be stored before the process goes."""
     sweeper().stop()
+    storing.close()
 
 
 @shared_task(name="oauth_app.tasks.revoke", acks_late=False)
@@ -48,13 +57,16 @@ def revoke() -> None:
 
 @shared_task(name="oauth_app.tasks.prune")
 def prune() -> None:
-    """Delete consents that ended or ran out more than a day ago, and erase whatever was kept for a day only."""
+    """Delete what ended or ran out, erase whatever was kept for a day only, and bring the history up to date."""
     if deleted := authorize.prune():
         logger.info("pruned %d consents", deleted)
     if erased := clients.erase_previous_secrets():
         logger.info("erased %d previous client secrets", erased)
     if erased := revocation.prune():
         logger.warning("gave up %d revocations after 24 hours", erased)
+    history.foretell()
+    if deleted := history.prune_events():
+        logger.info("pruned %d events of connections", deleted)
 
 
 @shared_task(name="oauth_app.tasks.refetch_issuers", acks_late=False)

@@ -21,10 +21,15 @@ from django.db.models.functions import Now
 from knoxcall.api.errors import InvalidType, NotFound, TokenUnavailable
 from knoxcall.context import seconds_left
 from knoxcall.marks import UseMarks
-from knoxcall.waiting import NoPlaceToWait, place, poll, release_connection
+from knoxcall.waiting import NoPlaceToWait, Pauses, place, poll, release_connection
+from oauth_app import outage
+from oauth_app.breaker import Verdict
 from oauth_app.claim import claim_one
+from oauth_app.clients import callee_of
 from oauth_app.connections import ensure_connection, get_registration, not_connected, revive
+from oauth_app.hosts import Blocked, hosts
 from oauth_app.models import Connection, GrantType
+from oauth_app.recovery import make_recovered_due
 from oauth_app.refresh import refresh
 from secrets_app.crypto.cipher import Plaintext, SealBroken
 from secrets_app.environments import get_environment
@@ -32,11 +37,15 @@ from secrets_app.vault import Scope, get_secret
 
 # Seconds that a caller may spend here. The call deadline is 20 s and a request may last 25 s.
 LONGEST_WAIT = 23.0
+SHORT_WAIT = 2.0
 # A Retry-After longer than this does not help: clients would rather hear the error.
 HELPFUL_RETRY = 5
 
 # Whoever insists on a call gets one, but a script in a loop must not hammer a provider that is down.
 INSISTENCE = timedelta(seconds=10)
+_NOT_ASKED = (
+    "The provider is not being called at the moment, because other calls to it failed or too many are under way."
+)
 # A refresh is not begun with less time than this: cut off, it would leave an outcome unknown.
 SHORTEST_CALL = 5.0
 
@@ -199,27 +208,9 @@ def _is_backing_off(seen: Any, wish: _Wish) -> bool:
 
 def _renewed(seen: Any, look: Any, wish: _Wish) -> Any:
     """Renew the token or wait for whoever does; returns the row as it is after that, however it went."""
-    generation = seen.generation
     try:
         with place():
-            while True:
-                if seen.is_leased(seen.now):
-                    # Join the attempt in flight, and look at what came of it.
-                    settled = poll(lambda: _settled(look()), seconds=seconds_left(LONGEST_WAIT))
-                    if settled is None:
-                        return _found(look())
-                    seen = settled
-                if seen.generation != generation:
-                    return seen
-                if _is_backing_off(seen, wish) or not _is_wanting(seen, min_ttl=wish.min_ttl, force=wish.force):
-                    return seen
-                if seconds_left(SHORTEST_CALL) < SHORTEST_CALL:
-                    return seen
-                claimed = claim_one(seen)
-                if claimed is not None:
-                    refresh(claimed, seen.secret.registration)
-                    return _found(look())
-                seen = _found(look())
+            return _renewed_or_waited_for(seen, look, wish)
     except NoPlaceToWait:
         if seen.is_valid(seen.now):
             return seen
@@ -230,6 +221,71 @@ def _renewed(seen: Any, look: Any, wish: _Wish) -> Any:
         ) from None
     finally:
         release_connection()
+
+
+def _renewed_or_waited_for(seen: Any, look: Any, wish: _Wish) -> Any:
+    generation = seen.generation
+    # Who has a valid token to show does not wait long for a better one that nobody is fetching.
+    pauses = Pauses(seconds_left(SHORT_WAIT if seen.is_valid(seen.now) else LONGEST_WAIT))
+    while True:
+        if seen.is_leased(seen.now):
+            # Join the attempt in flight, and look at what came of it.
+            settled = poll(lambda: _settled(look()), seconds=seconds_left(LONGEST_WAIT))
+            if settled is None:
+                return _found(look())
+            seen = settled
+        if seen.generation != generation:
+            return seen
+        if _is_backing_off(seen, wish) or not _is_wanting(seen, min_ttl=wish.min_ttl, force=wish.force):
+            return seen
+        if seconds_left(SHORTEST_CALL) < SHORTEST_CALL:
+            return seen
+        blocked = _call_for(seen)
+        if blocked is not None and not blocked.is_full:
+            # The provider is not asked now, by nobody: the answer is what is known.
+            return _unasked(seen, blocked)
+        if blocked is None:
+            return _found(look())
+        # Too many calls are under way there, or somebody else changed the row a moment ago.
+        if not pauses.take():
+            return _unasked(seen, blocked)
+        seen = _found(look())
+
+
+def _call_for(seen: Any) -> Blocked | None:
+    """Claim and refresh; a ``Blocked`` says why not, which is for a moment only where it ``is_full``."""
+    callee, gate = callee_of(seen.secret.registration), hosts()
+    gate.sync()
+    if not gate.enter({callee.host: 1})[callee.host]:
+        return Blocked(1.0, is_full=True)
+    try:
+        if blocked := gate.ask(callee):
+            return blocked
+        outage.tell_return()
+        claimed = claim_one(seen)
+        if claimed is None:
+            gate.report(callee, seen.pk, Verdict.SILENT)
+            return Blocked(1.0, is_full=True)
+        refresh(claimed, seen.secret.registration)
+        make_recovered_due()
+        return None
+    finally:
+        gate.leave(callee.host)
+
+
+def _unasked(seen: Any, blocked: Blocked) -> Any:
+    """The row of a connection whose provider is not asked now, if its token is valid. Raises ``TokenUnavailable`` otherwise.
+
+    What is known of its last failure is said then; but it is the host that has to be waited for.
+    """
+    if seen.is_valid(seen.now):
+        return seen
+    message, reason = _NOT_ASKED, "provider_unavailable"
+    if seen.failure_code:
+        message, reason = f"{seen.failure_message} ({seen.failure_code})", seen.failure_reason
+    wait = math.ceil(blocked.seconds)
+    is_helpful = reason == "provider_unavailable" and wait <= HELPFUL_RETRY
+    raise TokenUnavailable(message, reason=reason, retry_after=max(1, wait) if is_helpful else None)
 
 
 def _found(seen: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -45,17 +46,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_keys() -> Iterator[None]:
-    """Forget data keys between tests: their rows are rolled back with the test that made them."""
+def _fresh_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget between tests what a process keeps: hosts, and data keys, whose rows are rolled back with the test."""
     from knoxcall import connections
-    from oauth_app import tokens
+    from oauth_app import claim, hosts, outage, storing, tokens
     from secrets_app import data_keys
     from secrets_app.api import authentication
 
     data_keys.forget()
     authentication.uses.forget()
     tokens.uses.forget()
+    hosts.forget(shared=True)
+    monkeypatch.setattr(outage, "_since", None)
+    # The suite's own database has just been started.
+    monkeypatch.setattr(claim, "SPOOLS_FIRST", timedelta(0))
     yield
+    storing.close()
     data_keys.forget()
     # The provider at the other end is gone with the test.
     connections.pool().close_idle()

@@ -55,6 +55,8 @@ class TokenRequestFailed(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        # Of the answer that said so; None where none came.
+        self.status: int | None = None
         super().__init__(f"{code}: {message}")
 
 

@@ -18,6 +18,7 @@ from oauthlib.oauth2 import (
     MobileApplicationClient,
     WebApplicationClient,
 )
+from oauthlib.oauth2.rfc6749.parameters import prepare_token_request
 from requests_oauthlib import OAuth2Session
 
 from oauth_app.protocol.client import OAuthClient
@@ -80,9 +81,7 @@ def refresh_request(
     scopes = (scope for scope in client.scopes if scope not in missing)
     scope = client.scope_separator.join(scopes) if client.preset.scope_on_refresh else None
     extra = _extra(client) | ({"client_id": client.client_id} if _sends_client_id(client) else {})
-    body = WebApplicationClient(client.client_id).prepare_refresh_body(
-        refresh_token=refresh_token.reveal(), scope=scope or None, **extra
-    )
+    body = prepare_token_request("refresh_token", refresh_token=refresh_token.reveal(), scope=scope or None, **extra)
     return _token_request(client, client.refresh_endpoint, body)
 
 

@@ -37,7 +37,7 @@ def test_a_claimant_that_slept_past_its_lease_sends_nothing(provider: Any, http:
     sleeper = claim_one(connection)
     assert sleeper is not None
     # It was stopped for a minute between its claim and its call, and another process has renewed the token since.
-    sleeper.sendable_until -= 60
+    sleeper.asked_at -= 60
     Connection.objects.filter(pk=connection.pk).update(lease_expires_at=Now() - timedelta(seconds=15))
     renewed = renew(connection)
     assert (renewed.generation, provider.reuses) == (2, 0)

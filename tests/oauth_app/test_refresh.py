@@ -9,13 +9,17 @@ from django.db import OperationalError
 from django.db.models.functions import Now
 
 from oauth_app import refresh as refresh_module
+from oauth_app import storing
+from oauth_app.applying import apply
 from oauth_app.claim import claim_due, claim_one
 from oauth_app.clients import registrations_of
 from oauth_app.fake_provider import Answer, Drop, RefreshTokens
 from oauth_app.models import Connection, ConnectionEvent
-from oauth_app.refresh import refresh, store_token
+from oauth_app.refresh import refresh
+from secrets_app import data_keys
 from secrets_app.crypto.cipher import Ciphertext
 from tests.factories import Caller, a_client, age, an_oauth2_secret, consent
+from tests.oauth_app.outcomes import between
 
 Status = Connection.Status
 
@@ -270,30 +274,92 @@ def test_a_connection_deleted_during_the_call_stays_deleted(connected, provider)
     assert not Connection.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_database_that_is_away_for_a_moment_loses_no_rotated_token(connected, provider, monkeypatch):
     failures = iter([OperationalError("away"), OperationalError("away")])
 
-    def flaky(*args, **kwargs):
+    def flaky(outcomes):
         for failure in failures:
             raise failure
-        return store_token(*args, **kwargs)
+        return apply(outcomes)
 
-    monkeypatch.setattr(refresh_module, "store_token", flaky)
-    assert run(connected).generation == 2
+    monkeypatch.setattr(storing, "apply", flaky)
+    after = run(connected)
+    assert after.generation == 2
+    assert provider.is_live(revealed(after.access_token))
+    assert provider.refreshes == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_for_longer_loses_no_rotated_token_either(connected, provider, monkeypatch):
+    database = between(monkeypatch)
+    monkeypatch.setattr(storing, "PATIENCE", 0.2)
+    database.go()
+    with pytest.raises(OperationalError):
+        run(connected)
+    database.come_back()
+    assert storing.storer().flush(5)
+    after = Connection.objects.get()
+    assert after.generation == 2
+    assert provider.is_live(revealed(after.access_token))
+    Connection.objects.update(refresh_due_at=Now())
+    assert run(connected).generation == 3
+    assert provider.reuses == 0
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_store_whose_acknowledgement_was_lost_counts_as_stored(connected, provider, monkeypatch, caplog):
     lost = iter([OperationalError("connection lost after the commit")])
 
-    def stored_but_not_told(*args, **kwargs):
-        store_token(*args, **kwargs)
+    def stored_but_not_told(outcomes):
+        stored = apply(outcomes)
         for failure in lost:
             raise failure
+        return stored
 
-    monkeypatch.setattr(refresh_module, "store_token", stored_but_not_told)
+    monkeypatch.setattr(storing, "apply", stored_but_not_told)
     after = run(connected)
     assert after.generation == 2
     assert "not needed" not in caplog.text
+
+
+def test_nothing_is_sent_while_the_database_cannot_reserve_what_the_answer_needs(connected, provider, monkeypatch):
+    """Whoever cannot seal an answer must not ask for one: it would have nowhere to go."""
+
+    def away(*args):
+        raise OperationalError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_keys, "reserve", away)
+        after = run(connected)
+    assert provider.count("refresh_token") == 0
+    assert (after.generation, after.lease_owner, after.attempt_started_at, after.outcome_unknown_at) == (1,) + (
+        None,
+    ) * 3
+    assert run(connected).generation == 2
+
+
+def test_a_claim_that_grew_old_before_it_was_sent_is_given_back(connected, provider):
+    (claimed,) = claim_due(1)
+    claimed.asked_at -= 20
+    refresh(claimed, registrations_of([claimed.secret_id])[claimed.secret_id])
+    after = Connection.objects.get()
+    assert provider.count("refresh_token") == 0
+    assert (after.lease_owner, after.attempt_started_at, after.outcome_unknown_at) == (None, None, None)
+
+
+def test_an_answer_that_we_cannot_make_a_token_of_leaves_the_outcome_unknown(connected, provider, monkeypatch, caplog):
+    """A fault of ours: the provider has answered, and the refresh token may be used up."""
+
+    def faulty(*args, **kwargs):
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(refresh_module, "token_outcome", faulty)
+    after = run(connected)
+    assert (after.status, after.failure_code) == (Status.REFRESH_FAILING, "not_stored")
+    assert after.outcome_unknown_at is not None
+    assert after.lease_owner is None
+    assert after.refresh_due_at == after.expires_at
 
 
 def test_a_connection_that_does_not_open_waits_its_back_off(connected, provider):

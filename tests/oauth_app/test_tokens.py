@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +12,11 @@ import pytest
 from django.db.models.functions import Now
 
 from knoxcall import waiting
-from oauth_app import tokens
+from oauth_app import breaker, tokens
+from oauth_app.breaker import Verdict
+from oauth_app.clients import callee_of
 from oauth_app.fake_provider import Answer
+from oauth_app.hosts import Callee, hosts
 from oauth_app.models import Connection
 from secrets_app.crypto.cipher import Ciphertext
 from secrets_app.models import Environment, Secret
@@ -342,6 +347,181 @@ class TestSingleFlight:
         )
         data = caller.get(f"/v1/secrets/{connection.secret_id}/oauth2/token").json()["data"]
         assert data["generation"] == 2
+
+
+def callee(connection: Connection) -> Callee:
+    return callee_of(connection.secret.registration)
+
+
+def open_breaker(host: str) -> None:
+    """Let calls of several clients at ``host`` fail."""
+    for number in range(breaker.FAILURES):
+        somebody = Callee(host, uuid.UUID(int=number << 80).hex)
+        hosts().report(somebody, uuid.uuid4(), Verdict.FAILED)
+
+
+class TestBreaker:
+    """A provider that does not answer is not asked by readers either."""
+
+    def test_a_host_whose_breaker_is_open_is_not_called(self, read, connected, provider):
+        age(connected, expires_in=-1)
+        open_breaker(callee(connected).host)
+        for _ in range(3):
+            answer = read()
+            assert (answer.status_code, answer.json()["error"]["reason"]) == (500, "provider_unavailable")
+            assert "Retry-After" not in answer.headers
+        assert provider.count("refresh_token") == 0
+        assert Connection.objects.get().lease_owner is None
+
+    def test_the_answer_is_the_stored_failure_where_there_is_one(self, read, connected, provider):
+        age(connected, expires_in=-1)
+        provider.answer = Answer.error("out_of_tea", status=503)
+        read()
+        open_breaker(callee(connected).host)
+        # Its own pause is over; that of its host is not.
+        Connection.objects.update(refresh_due_at=Now() - timedelta(seconds=1))
+        answer = read()
+        assert answer.json()["error"]["reason"] == "provider_unavailable"
+        assert "out_of_tea" in answer.json()["error"]["message"]
+        assert "Retry-After" not in answer.headers
+        assert provider.count("refresh_token") == 1
+
+    def test_a_valid_token_is_served_whatever_is_wrong_with_its_host(self, read, connected, provider):
+        age(connected, expires_in=60)
+        open_breaker(callee(connected).host)
+        for query in ("", "?min_ttl=3000", "?force_refresh=true"):
+            assert read(query).json()["data"]["generation"] == 1
+        assert provider.count("refresh_token") == 0
+
+    @pytest.mark.parametrize(("pause", "helpful"), [(3, ("3",)), (5, ("5",)), (6.5, None), (600, None)])
+    def test_retry_after_is_said_where_the_pause_of_the_client_ends_soon(
+        self, read, connected, provider, pause, helpful
+    ):
+        age(connected, expires_in=-1)
+        hosts().report(callee(connected), connected.pk, Verdict.LIMITED, retry_after=pause)
+        answer = read()
+        assert answer.json()["error"]["reason"] == "provider_unavailable"
+        if helpful:
+            assert answer["Retry-After"] in helpful
+        else:
+            assert "Retry-After" not in answer.headers
+        assert provider.count("refresh_token") == 0
+
+    def test_a_429_met_by_one_reader_stops_the_others_of_its_client(self, caller, provider, http):
+        rows = [consent(an_oauth2_secret(caller, a_client(provider), name=f"c{n}"), http) for n in range(3)]
+        for row in rows:
+            age(row, expires_in=-1)
+        provider.answer = Answer.busy(429, retry_after=60)
+        for row in rows:
+            caller.get(f"/v1/secrets/{row.secret_id}/oauth2/token")
+        assert provider.count("refresh_token") == 1
+
+    def test_the_first_reader_after_the_pause_is_the_probe_and_lets_the_others_call(
+        self, caller, provider, http, monkeypatch
+    ):
+        monkeypatch.setattr(breaker, "FIRST_PERIOD", 0.5)
+        rows = [consent(an_oauth2_secret(caller, a_client(provider), name=f"c{n}"), http) for n in range(3)]
+        for row in rows:
+            age(row, expires_in=-1)
+        open_breaker(callee(rows[0]).host)
+        paths = [f"/v1/secrets/{row.secret_id}/oauth2/token" for row in rows]
+        assert caller.get(paths[0]).status_code == 500
+        time.sleep(0.5)
+        assert [caller.get(path).status_code for path in paths] == [200, 200, 200]
+        assert hosts().calls(callee(rows[0]).host) == 0
+
+    def test_a_probe_that_meets_somebody_elses_claim_is_left_to_others(self, read, connected, provider, monkeypatch):
+        monkeypatch.setattr(breaker, "FIRST_PERIOD", 0.2)
+        monkeypatch.setattr(tokens, "claim_one", lambda seen: None)
+        monkeypatch.setattr(tokens, "LONGEST_WAIT", 0.1)
+        age(connected, expires_in=-1)
+        open_breaker(callee(connected).host)
+        time.sleep(0.2)
+        assert read().status_code == 500
+        assert hosts().ask(callee(connected)) is None
+
+    def test_a_token_that_cannot_be_renewed_leaves_the_probe_to_others(self, read, connected, provider, monkeypatch):
+        monkeypatch.setattr(breaker, "FIRST_PERIOD", 0.2)
+        Connection.objects.update(refresh_token=Ciphertext(b"\x01" + b"x" * 60))
+        age(connected, expires_in=-1)
+        open_breaker(callee(connected).host)
+        time.sleep(0.2)
+        assert read().status_code == 500
+        assert hosts().ask(callee(connected)) is None
+
+
+@pytest.mark.django_db(transaction=True)
+class TestPlaces:
+    """Readers share the places at a host with all others."""
+
+    @pytest.fixture
+    def expired(self, provider, http) -> tuple[Caller, list[str], str]:
+        caller = Caller()
+        rows = [consent(an_oauth2_secret(caller, a_client(provider), name=f"c{n}"), http) for n in range(6)]
+        for row in rows:
+            age(row, expires_in=-1)
+        return caller, [f"/v1/secrets/{row.secret_id}/oauth2/token" for row in rows], callee(rows[0]).host
+
+    def test_a_reader_waits_for_a_place_and_then_calls(self, expired, provider):
+        caller, paths, host = expired
+        gate = hosts()
+        taken = gate.enter({host: gate.cap})[host]
+        assert taken == gate.cap
+        ending = threading.Timer(0.6, lambda: gate.leave(host, taken))
+        ending.start()
+        begun = time.monotonic()
+        assert caller.get(paths[0]).status_code == 200
+        assert time.monotonic() - begun >= 0.5
+        assert provider.count("refresh_token") == 1
+        ending.join()
+        assert gate.calls(host) == 0
+
+    def test_a_reader_who_waits_for_a_place_in_vain_is_told_to_come_back(self, expired, provider, monkeypatch):
+        monkeypatch.setattr(tokens, "LONGEST_WAIT", 0.3)
+        caller, paths, host = expired
+        gate = hosts()
+        taken = gate.enter({host: gate.cap})[host]
+        answer = caller.get(paths[0])
+        gate.leave(host, taken)
+        assert answer.json()["error"]["reason"] == "provider_unavailable"
+        assert answer["Retry-After"] == "1"
+        assert provider.count("refresh_token") == 0
+        assert Connection.objects.filter(lease_owner__isnull=False).count() == 0
+
+    def test_readers_make_no_more_calls_at_once_than_there_are_places(self, expired, provider, settings):
+        settings.KNOXCALL_HOST_CALLS = 2
+        caller, paths, host = expired
+        provider.delay = 0.2
+        provider.peak_in_flight = 0
+        answers = all_at_once(*[lambda path=path: caller.get(path) for path in paths])
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert provider.peak_in_flight <= 2
+        assert hosts().calls(host) == 0
+
+    def test_one_of_many_readers_is_the_probe(self, expired, provider, monkeypatch):
+        monkeypatch.setattr(breaker, "FIRST_PERIOD", 0.5)
+        caller, paths, host = expired
+        open_breaker(host)
+        time.sleep(0.5)
+        provider.delay = 1.0
+        answers = all_at_once(*[lambda path=path: caller.get(path) for path in paths])
+        assert sorted(answer.status_code for answer in answers) == [200] + [500] * 5
+        assert provider.count("refresh_token") == 1
+        provider.delay = 0
+        assert {caller.get(path).status_code for path in paths} == {200}
+
+    def test_a_place_is_given_back_whatever_happens(self, expired, provider, monkeypatch):
+        caller, paths, host = expired
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("a fault of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tokens, "refresh", broken)
+            assert caller.get(paths[0]).status_code == 500
+        provider.answer = Answer.busy(503)
+        assert caller.get(paths[1]).status_code == 500
+        assert hosts().calls(host) == 0
 
 
 @pytest.mark.django_db(transaction=True)
