@@ -64,7 +64,7 @@ def run(command: str, names: list[str], database: str, scale: Scale) -> Report:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc-bench-")))
         found = stack.enter_context(environments(database))
         described = machine(found.get("postgresql", {}).get("DATABASE_URL"))
-        due = [(name, key) for name in names for key in (found if BENCHMARKS[name].uses_database else list(found)[:1])]
+        due = [(name, key) for name in names for key in BENCHMARKS[name].databases(list(found))]
         for number, (name, key) in enumerate(due, 1):
             _say(f"[{number}/{len(due)}] {name} on {HEADINGS[key]} … ", end="")
             began = time.monotonic()
@@ -136,7 +136,10 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_positive, default=defaults.seconds, help="of each measurement (default: %(default)g)"
     )
     parser.add_argument(
-        "--rows", type=_whole, default=defaults.rows, help="connections in the table (default: %(default)d)"
+        "--rows",
+        type=_whole,
+        default=defaults.rows,
+        help="connections in the largest table that is claimed from (default: %(default)d)",
     )
     parser.add_argument(
         "--latency",

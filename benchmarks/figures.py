@@ -29,10 +29,20 @@ def figure(label: str, unit: str) -> Any:
 
 
 def figures_of(result: Any) -> list[Figure]:
-    """The figures of a benchmark's dataclass, in the order in which it declares them."""
+    """The figures of a benchmark's dataclass, in the order in which it declares them.
+
+    A field may hold a dataclass of figures in its turn: the field's name goes before theirs. ``None`` has none.
+    """
+    return [figure for field in dataclasses.fields(result) for figure in _of_field(field, getattr(result, field.name))]
+
+
+def _of_field(field: dataclasses.Field[Any], value: Any) -> list[Figure]:
+    if field.metadata:
+        return [Figure(field.name, field.metadata["label"], field.metadata["unit"], value)]
+    words = field.name.replace("_", " ")
     return [
-        Figure(field.name, field.metadata["label"], field.metadata["unit"], getattr(result, field.name))
-        for field in dataclasses.fields(result)
+        dataclasses.replace(figure, name=f"{field.name}_{figure.name}", label=f"{words}: {figure.label}")
+        for figure in (figures_of(value) if value is not None else [])
     ]
 
 

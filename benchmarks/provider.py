@@ -1,41 +1,48 @@
-"""The provider that refreshes are measured against: a process of its own that answers every refresh the same way."""
+"""The provider that refreshes are measured against: a process of its own, with several token endpoints that are cheap to ask."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 
-from benchmarks.rows import ACCESS_TOKEN
-from oauth_app.fake_provider import Answer
 from oauth_app.protocol.client import OAuthClient
-from tests.support.fake_provider_process import FakeProviderProcess
+from tests.support.processes import START_SECONDS, ServerProcess
 
-# Brings a new refresh token each time: the longest way through a store.
-ROTATED = {"access_token": ACCESS_TOKEN, "refresh_token": "n" * 64, "token_type": "Bearer", "expires_in": 3600}
+# The vault bounds the calls that are under way at one host, which is a host name and a port.
+HOSTS = 4
 
-
-def rotating_provider(latency_ms: float = 0) -> FakeProviderProcess:
-    """A provider that takes any refresh token, and ``latency_ms`` for its answer; a context manager."""
-    return FakeProviderProcess(answer=Answer.json(ROTATED), delay=latency_ms / 1000)
+# The environment's proxies are not for loopback.
+_opener = build_opener(ProxyHandler({}))
 
 
-def client_at(token_url: str) -> OAuthClient:
-    """The client that the vault is to the provider whose token endpoint this is."""
+class LightProvider:
+    """Token endpoints that answer every request alike after ``latency_ms``; a context manager."""
+
+    def __init__(self, latency_ms: float = 0, *, hosts: int = HOSTS) -> None:
+        self._server = ServerProcess("benchmarks.token_server", str(hosts), str(latency_ms))
+        self.pid = self._server.pid
+        self._base_urls = self._server.base_url.split()
+        self.ports = [int(base_url.rpartition(":")[2]) for base_url in self._base_urls]
+        self.token_urls = [f"{base_url}/token" for base_url in self._base_urls]
+
+    def __enter__(self) -> LightProvider:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def answers(self) -> int:
+        """How many token requests were answered so far."""
+        with _opener.open(self._base_urls[0], timeout=START_SECONDS) as response:
+            return int(response.read())
+
+
+def client_at(token_url: str, client_id: str = "benchmark") -> OAuthClient:
+    """A client that the vault is to the provider whose token endpoint this is."""
     return OAuthClient(
         provider="custom",
         grant_type="authorization_code",
-        client_id="benchmark",
+        client_id=client_id,
         client_secret="benchmark",
         auth_url=token_url.replace("/token", "/authorize"),
         token_url=token_url,
     )
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """The CPU time that a process has used, in user and kernel; ``None`` where the system does not say (no `/proc`)."""
-    try:
-        # After the name in brackets, which may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -11,16 +11,16 @@ from unittest import mock
 from django.db.models import Sum
 
 from benchmarks.figures import MeasurementFailed, figure
-from benchmarks.provider import client_at, cpu_seconds, rotating_provider
-from benchmarks.rows import add_connections, make_due
+from benchmarks.processes import cpu_seconds
+from benchmarks.provider import LightProvider
+from benchmarks.rows import add_connections, make_due, owners
 from benchmarks.scale import Scale
 from oauth_app import sweep
 from oauth_app.models import Connection
 from oauth_app.sweep import CALL_SLOTS, Sweeper
-from tests.factories import an_account
 
 # More than one process can do however quick the provider is; so many connections are made due for each second.
-MOST_PER_SECOND = 1_000
+MOST_PER_SECOND = 1_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def measure(scale: Scale) -> Refreshing:
     """Sweep for the given time; what counts is what was stored, and the time until the last call was."""
     ceiling = CALL_SLOTS / (scale.latency_ms / 1000)
     enough = math.ceil(min(ceiling, MOST_PER_SECOND) * scale.seconds) + 3 * CALL_SLOTS
-    with rotating_provider(scale.latency_ms) as provider:
-        ids = add_connections(an_account(), client_at(provider.token_url), enough)
+    with LightProvider(scale.latency_ms) as provider:
+        ids = add_connections(owners(provider.token_urls), enough)
         _warm_up(ids[:CALL_SLOTS])
         make_due(ids[CALL_SLOTS:])
         generations = _generations()

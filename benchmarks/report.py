@@ -56,7 +56,9 @@ class Report:
         """A heading, then a row for each figure with a column for each database."""
         columns = [key for key in HEADINGS if any(measured.database == key for measured in self.measured)]
         rows: dict[tuple[str, str], dict[str, Figure]] = {}
-        for measured in self.measured:
+        # A database may lack figures that the other has: the fullest list says in which order they come.
+        titles = list(dict.fromkeys(measured.title for measured in self.measured))
+        for measured in sorted(self.measured, key=lambda each: (titles.index(each.title), -len(each.figures))):
             for figure in measured.figures:
                 rows.setdefault((measured.title, figure.name), {})[measured.database] = figure
         table = [["", "figure", *(HEADINGS[column] for column in columns)]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Seconds that one measurement lasts, connections in the table, milliseconds that the provider takes to answer."""
+    """Seconds that one measurement lasts, connections in the largest table, milliseconds that the provider takes to answer."""
 
     seconds: float = 4.0
-    rows: int = 10_000
-    latency_ms: float = 50.0
+    rows: int = 100_000
+    latency_ms: float = 200.0
