@@ -69,8 +69,15 @@ else:
     _database["CONN_HEALTH_CHECKS"] = True
     _database["OPTIONS"] = {
         **_database.get("OPTIONS", {}),
-        # Waiting callers hold no connection, so a small pool serves many threads. 3 s, because a request may last 25 s.
-        "pool": {"min_size": 1, "max_size": env.int("KNOXCALL_DB_POOL_SIZE", default=10), "timeout": 3},
+        # Waiting callers hold no connection, so a small pool serves many threads. 3 s, because a request may last 25 s. After
+        # 2 s the pool gives up a connection that cannot be made, and begins anew with whoever asks next; left to itself it
+        # tries ever less often, and notices a database that is back up to a minute too late.
+        "pool": {
+            "min_size": 1,
+            "max_size": env.int("KNOXCALL_DB_POOL_SIZE", default=10),
+            "timeout": 3,
+            "reconnect_timeout": 2,
+        },
         "connect_timeout": 3,
         # Milliseconds: a database that vanished from the network, or a lock that somebody sits on, is an error in time.
         "tcp_user_timeout": 10_000,
@@ -337,6 +344,8 @@ LOGGING = {
                 "django.template",
             )
         },
+        # It tells of every connection that an outage costs. The outage itself has its lines.
+        "psycopg.pool": {"level": "ERROR"},
         # Anyone can send a wrong Host; the answer is a 400 with its own line.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "django.server": {"handlers": [], "propagate": True},
