@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
-from oauth_app import authorize, clients, discovery, history, revocation, storing
+from oauth_app import authorize, clients, discovery, history, outage, revocation, storing
 from oauth_app.sweep import sweeper
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ def revoke() -> None:
     if not _revoking.acquire(blocking=False):
         return
     try:
-        revocation.revoke_due()
+        with _away_is_no_fault():
+            revocation.revoke_due()
     finally:
         _revoking.release()
 
@@ -58,19 +61,30 @@ def revoke() -> None:
 @shared_task(name="oauth_app.tasks.prune")
 def prune() -> None:
     """Delete what ended or ran out, erase whatever was kept for a day only, and bring the history up to date."""
-    if deleted := authorize.prune():
-        logger.info("pruned %d consents", deleted)
-    if erased := clients.erase_previous_secrets():
-        logger.info("erased %d previous client secrets", erased)
-    if erased := revocation.prune():
-        logger.warning("gave up %d revocations after 24 hours", erased)
-    history.foretell()
-    if deleted := history.prune_events():
-        logger.info("pruned %d events of connections", deleted)
+    with _away_is_no_fault():
+        if deleted := authorize.prune():
+            logger.info("pruned %d consents", deleted)
+        if erased := clients.erase_previous_secrets():
+            logger.info("erased %d previous client secrets", erased)
+        if erased := revocation.prune():
+            logger.warning("gave up %d revocations after 24 hours", erased)
+        history.foretell()
+        if deleted := history.prune_events():
+            logger.info("pruned %d events of connections", deleted)
 
 
 @shared_task(name="oauth_app.tasks.refetch_issuers", acks_late=False)
 def refetch_issuers() -> None:
     """Ask issuers again whose metadata is older than a day."""
-    if changed := discovery.refetch_stale():
-        logger.info("the metadata of %d issuers changed", changed)
+    with _away_is_no_fault():
+        if changed := discovery.refetch_stale():
+            logger.info("the metadata of %d issuers changed", changed)
+
+
+@contextmanager
+def _away_is_no_fault() -> Iterator[None]:
+    """Leave the block when the database is away: the schedule asks again, and the log needs no traceback of that."""
+    try:
+        yield
+    except outage.AWAY as err:
+        outage.notice(err)

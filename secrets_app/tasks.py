@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from secrets_app import idempotency
 
@@ -14,5 +15,9 @@ logger = logging.getLogger(__name__)
 @shared_task(name="secrets_app.tasks.prune")
 def prune() -> None:
     """Delete what has outlived its use: idempotency records of more than a day."""
-    if deleted := idempotency.prune():
-        logger.info("pruned %d idempotency records", deleted)
+    try:
+        if deleted := idempotency.prune():
+            logger.info("pruned %d idempotency records", deleted)
+    except (OperationalError, InterfaceError) as err:
+        # The schedule asks again.
+        logger.warning("idempotency records are not pruned: the database is away (%s)", type(err).__name__)
