@@ -7,6 +7,7 @@ such a mark to ``outcome_unknown_at`` in the same statement, so that a crash is 
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import Error
 from django.db import connection as database
 
 from oauth_app.models import ClientRegistration, Connection, DatabaseReturn
@@ -39,6 +41,10 @@ _UNREAD = {
 _UNREAD |= {"reauthorize_told_at", "last_used_at", "created_at"}
 # The columns of a connection that nobody holds.
 RELEASED: dict[str, None] = {"lease_owner": None, "lease_expires_at": None, "attempt_started_at": None}
+
+# The owners of claims that failed in this process, and may have been committed all the same.
+_doubtful: set[uuid.UUID] = set()
+_doubting = threading.Lock()
 
 _CONNECTION = Connection._meta.db_table
 _REGISTRATION = ClientRegistration._meta.db_table
@@ -230,10 +236,27 @@ def _marks() -> str:
     )
 
 
+def give_back_doubtful() -> int:
+    """Give back what a claim may have taken whose acknowledgement was lost: nothing of it was sent. Returns how many rows."""
+    with _doubting:
+        doubtful = list(_doubtful)
+    if not doubtful:
+        return 0
+    given_back = Connection.objects.filter(lease_owner__in=doubtful).update(**RELEASED)
+    with _doubting:
+        _doubtful.difference_update(doubtful)
+    return given_back
+
+
 def _update(sql: str, *, before: list[Any] | None = None, after: list[Any] | None = None) -> list[Connection]:
-    asked_at = _elapsed()
-    # Read at once: an unread cursor keeps SQLite's write lock.
-    rows = list(Connection.objects.raw(sql, [*(before or []), _uuid(uuid.uuid4()), *(after or [])]))
+    asked_at, owner = _elapsed(), uuid.uuid4()
+    try:
+        # Read at once: an unread cursor keeps SQLite's write lock.
+        rows = list(Connection.objects.raw(sql, [*(before or []), _uuid(owner), *(after or [])]))
+    except Error:
+        with _doubting:
+            _doubtful.add(owner)
+        raise
     claimed_at = _elapsed()
     for row in rows:
         row.asked_at, row.claimed_at = asked_at, claimed_at

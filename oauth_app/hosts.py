@@ -74,6 +74,10 @@ class Hosts:
         if time.monotonic() - self._synced_at >= SYNC:
             self._exchange()
 
+    def tell(self) -> None:
+        """The same at once: whoever ends tells that nothing is under way from here any more."""
+        self._exchange()
+
     def blocked(self) -> dict[str, float]:
         """The seconds for which no call may be made, by `h HOST` and `c CLIENT`."""
         now = self._now()

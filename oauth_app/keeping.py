@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from django.db import Error
+
 from oauth_app import spool
 from oauth_app.outcome import Outcome
 from secrets_app import data_keys
@@ -34,6 +36,8 @@ class Entry:
     """What is written there, sealed once: a disk that takes nothing for a while must not use up the seals."""
     is_late: bool = False
     """Whether it has met a database that was away."""
+    is_unsealable: bool = False
+    """Whether it cannot even be sealed without the database. Of such a one nothing was sent: what is sent has its seals."""
     is_stored: bool | None = None
     """What the database said; ``None``: nothing yet."""
     is_over: bool = False
@@ -123,6 +127,9 @@ class Shelf:
             if entry.content is None:
                 entry.content = spool.sealed(entry.outcome, entry.outcome.seal or data_keys.seal)
             path = spool.write(entry.outcome, entry.content)
+        except Error:
+            entry.is_unsealable = True
+            return
         except Exception as err:  # noqa: BLE001  whatever it was, the others have their turn, and this one another
             self._tell_unsafe(err)
             return

@@ -108,7 +108,7 @@ class Storer:
         told_at = time.monotonic()
         while not self.flush(0.1):
             left = list(self._open.values())
-            if all(entry.path is not None for entry in left):
+            if all(entry.path is not None or entry.is_unsealable for entry in left):
                 break
             self._shelf.keep(entry for entry in left if entry.is_late)
             if time.monotonic() - told_at > 5:

@@ -22,7 +22,7 @@ from django.db import Error, connections
 from knoxcall.waiting import release_connection
 from oauth_app import outage
 from oauth_app.breaker import Verdict
-from oauth_app.claim import claim_due, claim_these, hand_back_all
+from oauth_app.claim import claim_due, claim_these, give_back_doubtful, hand_back_all
 from oauth_app.clients import callee_of, registrations_of
 from oauth_app.hosts import hosts
 from oauth_app.models import ClientRegistration, Connection, GrantType
@@ -107,6 +107,7 @@ class Sweeper:
             return 0
         try:
             outage.tell_return()
+            give_back_doubtful()
             self._storer.adopt_spool()
             make_recovered_due()
             return self._sweep()
@@ -128,6 +129,7 @@ class Sweeper:
         is_over = self._ticking.acquire(timeout=LONGEST_CLAIM)
         self._pool.shutdown(wait=True)
         self._storer.drain()
+        hosts().tell()
         if is_over:
             self._ticking.release()
 

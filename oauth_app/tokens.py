@@ -24,7 +24,7 @@ from knoxcall.marks import UseMarks
 from knoxcall.waiting import NoPlaceToWait, Pauses, place, poll, release_connection
 from oauth_app import outage
 from oauth_app.breaker import Verdict
-from oauth_app.claim import claim_one
+from oauth_app.claim import claim_one, give_back_doubtful
 from oauth_app.clients import callee_of
 from oauth_app.connections import ensure_connection, get_registration, not_connected, revive
 from oauth_app.hosts import Blocked, hosts
@@ -262,6 +262,7 @@ def _call_for(seen: Any) -> Blocked | None:
         if blocked := gate.ask(callee):
             return blocked
         outage.tell_return()
+        give_back_doubtful()
         claimed = claim_one(seen)
         if claimed is None:
             gate.report(callee, seen.pk, Verdict.SILENT)
