@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 ARGS ?=
+ROUNDS ?= 500
 
 bin := .venv/bin
 # Workers take whole files, in the order of tests/conftest.py. ARGS="-n0 -x tests/..." runs a few tests in one process.
 pytest := $(bin)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 pip_install := -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement
 
-.PHONY: help run test test-production check lock bench clean
+.PHONY: help run test test-production faults check lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -21,7 +22,10 @@ test: .venv/.ready-dev .venv-client/.ready ## Run the tests on SQLite and an emb
 	@$(pytest) $(ARGS)
 
 test-production: .venv/.ready-dev .venv-client/.ready ## Run the tests on a PostgreSQL and a Valkey of their own
-	@$(bin)/python -m tests.support.services -- $(pytest) $(ARGS)
+	@$(bin)/python -m tests.support.services -- $(pytest) --ignore tests/faults $(ARGS)
+
+faults: .venv/.ready-dev ## Kill workers 500 times (ROUNDS=…), and stop PostgreSQL and Valkey under load; prints what became of it
+	@KNOXCALL_FAULT_ROUNDS=$(ROUNDS) $(bin)/python -m tests.support.services -- $(bin)/python -m pytest -n0 -s tests/faults $(ARGS)
 
 # The deploy check sees what a production machine would. Nothing answers at these addresses, and nothing is asked.
 production_like = DATABASE_URL=postgres://vault:secret@db.example/vault REDIS_URL=rediss://broker.example \

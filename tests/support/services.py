@@ -90,16 +90,15 @@ def _server_user() -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-@contextlib.contextmanager
-def postgresql(*, durable: bool = False) -> Iterator[str]:
-    """A new PostgreSQL cluster; yields the URL of its empty database.
+class Postgres:
+    """A new PostgreSQL cluster in ``directory``, not started: its command, and the URL of its empty database.
 
     Unless it is ``durable``, it waits for no disk, takes more connections than usual, and nothing in it survives a crash.
     """
-    binaries, user = postgres_binaries(), _server_user()
-    port, password = free_port(), secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="kc-postgres-") as name:
-        directory = Path(name)
+
+    def __init__(self, directory: Path, *, durable: bool = False) -> None:
+        binaries, user = postgres_binaries(), _server_user()
+        port, password = free_port(), secrets.token_hex(16)
         password_file = directory / "password"
         password_file.write_text(password)
         if user:
@@ -112,29 +111,55 @@ def postgresql(*, durable: bool = False) -> Iterator[str]:
         settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 200}
-        command: list[str | Path] = [binaries / "postgres", "-D", directory / "data"]
-        command += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-        url = f"postgres://vault:{password}@127.0.0.1:{port}/postgres"
+        self.command: list[str | Path] = [binaries / "postgres", "-D", directory / "data"]
+        self.command += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        self.options: dict[str, Any] = {"cwd": directory, **user}
+        self.log = directory / "log"
+        self.url = f"postgres://vault:{password}@127.0.0.1:{port}/postgres"
+
+    def ask(self) -> None:
+        """Raises ``psycopg.OperationalError`` where it does not answer."""
+        psycopg.connect(self.url).close()
+
+
+@contextlib.contextmanager
+def postgresql(*, durable: bool = False) -> Iterator[str]:
+    """A new PostgreSQL cluster that runs beside the block; yields the URL of its empty database."""
+    with tempfile.TemporaryDirectory(prefix="kc-postgres-") as name:
+        postgres = Postgres(Path(name), durable=durable)
         with (
-            open(directory / "log", "wb") as log,
+            open(postgres.log, "wb") as log,
             # SIGINT: do not wait for connections that a failed test left open.
-            process(command, stop=signal.SIGINT, stdout=log, stderr=log, cwd=directory, **user),
+            process(postgres.command, stop=signal.SIGINT, stdout=log, stderr=log, **postgres.options),
         ):
-            wait_for("PostgreSQL", psycopg.OperationalError, lambda: psycopg.connect(url).close())
-            yield url
+            wait_for("PostgreSQL", psycopg.OperationalError, postgres.ask)
+            yield postgres.url
+
+
+class Valkey:
+    """A new Valkey on TCP, not started: its command and its URL. It remembers nothing when it is stopped."""
+
+    def __init__(self, directory: str) -> None:
+        port, password = free_port(), secrets.token_hex(16)
+        self.command: list[str | Path] = [find_broker(), "--bind", "127.0.0.1", "--port", str(port)]
+        self.command += ["--save", "", "--appendonly", "no", "--requirepass", password]
+        self.command += ["--dir", directory, "--logfile", f"{directory}/log"]
+        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+
+    def ask(self) -> None:
+        """Raises ``redis.ConnectionError`` where it does not answer."""
+        with redis.Redis.from_url(self.url) as client:
+            client.ping()
 
 
 @contextlib.contextmanager
 def valkey() -> Iterator[str]:
-    """A new Valkey on TCP; yields its URL."""
-    port, password = free_port(), secrets.token_hex(16)
+    """A new Valkey that runs beside the block; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="kc-valkey-") as directory:
-        command = [find_broker(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-        command += ["--requirepass", password, "--dir", directory, "--logfile", f"{directory}/log"]
-        url = f"redis://:{password}@127.0.0.1:{port}/0"
-        with process(command):
-            wait_for("Valkey", redis.ConnectionError, redis.Redis.from_url(url).ping)
-            yield url
+        server = Valkey(directory)
+        with process(server.command):
+            wait_for("Valkey", redis.ConnectionError, server.ask)
+            yield server.url
 
 
 def main(arguments: list[str]) -> int:
