@@ -70,9 +70,7 @@ def callee_of(registration: ClientRegistration) -> Callee:
 
 def registrations_of(secret_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, ClientRegistration]:
     """Client registrations with their certificates by secret id, in one statement, or two where there are certificates."""
-    registrations: dict[uuid.UUID, ClientRegistration] = ClientRegistration.objects.defer("scopes").in_bulk(
-        list(secret_ids)
-    )
+    registrations: dict[uuid.UUID, ClientRegistration] = ClientRegistration.objects.in_bulk(list(secret_ids))
     # Few clients have one; joined, they would cost every other as much as its own columns.
     shown = {r.mtls_certificate_id for r in registrations.values() if r.mtls_certificate_id is not None}
     if shown:
