@@ -131,13 +131,11 @@ def time_by_database(connection: Connection) -> datetime:
     return begun_at(connection) + timedelta(seconds=max(0.0, _elapsed() - connection.claimed_at))
 
 
-def hand_back(connection: Connection, **changes: Any) -> None:
-    """Give up a claim whose request was not sent: lease and mark are cleared, ``changes`` made; no outcome becomes unknown."""
-    Connection.objects.filter(pk=connection.pk, lease_owner=connection.lease_owner).update(**RELEASED, **changes)
-
-
 def hand_back_all(connections: Iterable[Connection], *, seconds: float = 0.0, spread: float = 0.0) -> None:
-    """The same for several of one claim. They are due again after ``seconds``, and up to ``spread`` more, each at random."""
+    """Give back connections of one claim whose requests were not sent, unmarked: no outcome becomes unknown.
+
+    They are due again after ``seconds``, and up to ``spread`` more, each at random.
+    """
     rows = list(connections)
     if not rows:
         return

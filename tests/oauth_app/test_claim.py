@@ -17,7 +17,6 @@ from oauth_app.claim import (
     claim_due,
     claim_one,
     claim_these,
-    hand_back,
     hand_back_all,
     put_off,
 )
@@ -85,7 +84,7 @@ def test_a_lease_that_ran_out_with_its_mark_set_leaves_the_outcome_unknown(conne
 def test_a_claim_that_was_handed_back_leaves_nothing_unknown(connection):
     make_due(connection)
     (claimed,) = claim_due(1)
-    hand_back(claimed)
+    hand_back_all([claimed])
     (again,) = claim_due(1)
     assert again.outcome_unknown_at is None
 
@@ -94,7 +93,7 @@ def test_only_the_owner_hands_a_claim_back(connection):
     make_due(connection)
     (claimed,) = claim_due(1)
     claimed.lease_owner = uuid.uuid4()
-    hand_back(claimed)
+    hand_back_all([claimed])
     connection.refresh_from_db()
     assert connection.lease_owner is not None
 

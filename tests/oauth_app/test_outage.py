@@ -221,7 +221,7 @@ def test_what_nobody_attempted_is_claimed_all_the_same(caller, monkeypatch):
 def test_what_was_given_back_counts_as_not_attempted(caller, monkeypatch):
     row = a_connection(caller)
     (claimed,) = claim_due(1)
-    claim.hand_back(claimed)
+    claim.hand_back_all([claimed])
     monkeypatch.setattr(claim, "SPOOLS_FIRST", MINUTE)
     came_back(ago=1)
     assert claims(row) == EVERYBODY
